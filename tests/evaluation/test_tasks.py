@@ -1,0 +1,124 @@
+"""The procedural tasks: answers pass, corruptions fail, and the splits never meet."""
+
+import pytest
+
+from trimode.evaluation.tasks import TASKS, Example, example, split_of
+from trimode.evaluation.tasks.arithmetic import add, multiply, subtract
+
+N = 50
+GARBAGE = (
+    "",
+    " ",
+    "\x00",
+    "{",
+    "[" * 100_000,
+    "(" * 5_000,
+    "1" * 10_000,
+    "NaN",
+    "def f(:",
+    "é\ud800",
+    "import os\nos.abort()",
+    "'\\d' is 1",
+    "-" * 9_000 + "1",
+)
+
+
+def examples(task: str) -> list[Example]:
+    return [example(task, "train", 0, index) for index in range(N)]
+
+
+def corruptions(answer: str) -> list[str]:
+    """Cut in half, with the last letter or digit changed, and followed by more."""
+    position = max(i for i, sign in enumerate(answer) if sign.isalnum())
+    changed = "1" if answer[position] != "1" else "2"
+    return [
+        answer[: len(answer) // 2],
+        answer[:position] + changed + answer[position + 1 :],
+        answer + "\n) ?",
+    ]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_answer_passes_and_corrupted_answers_fail(task: str) -> None:
+    for drawn in examples(task):
+        assert drawn.prompt.endswith("\nAnswer:\n")
+        assert drawn.answer == drawn.answer.strip()
+        assert TASKS[task].check(drawn, drawn.answer)
+        assert TASKS[task].check(drawn, drawn.answer + "\n")
+        for text in corruptions(drawn.answer):
+            assert not TASKS[task].check(drawn, text), text
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_example_is_a_function_of_its_arguments(task: str) -> None:
+    assert examples(task) == examples(task)
+    assert example(task, "train", 1, 0) != example(task, "train", 0, 0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_train_and_heldout_are_disjoint(task: str) -> None:
+    train = {drawn.prompt for drawn in examples(task)}
+    heldout = {example(task, "heldout", 0, index).prompt for index in range(N)}
+    assert {split_of(prompt) for prompt in train} == {"train"}
+    assert {split_of(prompt) for prompt in heldout} == {"heldout"}
+    assert not train & heldout
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_prompt_has_one_answer(task: str) -> None:
+    answers: dict[str, str] = {}
+    for index in range(500):
+        drawn = example(task, "train", 2, index)
+        assert answers.setdefault(drawn.prompt, drawn.answer) == drawn.answer
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_garbage_is_wrong_and_raises_nothing(task: str) -> None:
+    for drawn in examples(task)[:5]:
+        assert not any(TASKS[task].check(drawn, text) for text in GARBAGE)
+
+
+def test_written_arithmetic_ends_in_the_true_result() -> None:
+    for left in range(0, 1200, 7):
+        for right in range(0, 1200, 61):
+            assert int(add(left, right)[0][-1].split()[-1]) == left + right
+            if left >= right:
+                assert int(subtract(left, right)[0][-1].split()[-1]) == left - right
+            assert int(multiply(left, right % 10)[0][-1].split()[-1]) == left * (right % 10)
+
+
+FUNCTION = Example(
+    task="function",
+    prompt="",
+    answer="def f(xs: list[int], low: int) -> int:\n    count = 0\n    for item in xs:\n"
+    "        if item > low:\n            count += 1\n    return count",
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_right"),
+    [
+        ("return sum(1 for x in xs if x > low)", True),
+        ("return len([x for x in xs if x > low])", True),
+        ("return sum(1 for x in xs if x >= low)", False),
+        ("return sum(range(100000000000))", False),
+        ("while True:\n        pass", False),
+        (
+            "for i in range(9000):\n        for j in range(9000):\n            low = low * j\n    return low",
+            False,
+        ),
+        ("return f(xs, low)", False),
+        ("raise SystemExit", False),
+        ("return open('x')", False),
+    ],
+)
+def test_a_function_is_judged_by_its_results(body: str, is_right: bool) -> None:
+    text = f"def f(xs, low):\n    {body}"
+    assert TASKS["function"].check(FUNCTION, text) is is_right
+
+
+def test_json_is_judged_by_value_and_type() -> None:
+    good = Example(task="json", prompt="", answer='{\n  "a": 1,\n  "b": 2.5\n}')
+    assert TASKS["json"].check(good, '{"b":2.5,"a":1}')
+    assert not TASKS["json"].check(good, '{"b":2.5,"a":1.0}')
+    assert not TASKS["json"].check(good, '{"b":2.5,"a":true}')

@@ -1,0 +1,120 @@
+"""The wheel: plan, admit, run once, advance each, roll caches back, emit events. Knows no mode and no meaning of a row."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+from trimode.decoding import Decoder
+from trimode.engine.detokenizer import Detokenizer
+from trimode.engine.events import Event
+from trimode.engine.request import Request
+from trimode.engine.runner import Job, run
+from trimode.engine.scheduler import admit
+from trimode.errors import InvalidInput
+from trimode.models.transformer import Model
+from trimode.numerics.sampling import Sampling
+from trimode.spans import Picks, Span
+from trimode.tokenizer import Tokenizer
+
+
+class Engine:
+    """Runs requests of any modes and lengths together; each gets the tokens it would get alone."""
+
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer | None = None, *, max_rows: int = 2048, max_running: int = 64
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.max_rows, self.max_running = max_rows, max_running
+        self._ids = count()
+        self._running: deque[Request] = deque()
+        self._waiting: deque[Request] = deque()
+
+    def submit(
+        self, prompt: Sequence[int], decoder: Decoder[Any], *, max_tokens: int = 256,
+        sampling: Sampling | None = None, stop: Sequence[str] = (), watch: bool = False,
+    ) -> Request:  # fmt: skip
+        """Queue a prompt; the returned request fills up as `step` is called. `watch` adds open canvases to its events.
+
+        Raises InvalidInput for an empty prompt, ids outside the vocabulary, or a prompt that leaves no room.
+        """
+        config = self.model.config
+        check_prompt(prompt, config.vocab_size, config.mask_token_id, config.context_length)
+        if max_tokens < 1:
+            raise InvalidInput(f"max_tokens is {max_tokens}, allowed is at least 1")
+        end = min(len(prompt) + max_tokens, config.context_length)
+        text = Detokenizer(self.tokenizer, stop) if self.tokenizer is not None else None
+        request = Request(
+            id=next(self._ids), tokens=list(prompt), n_prompt=len(prompt), end=end, decoder=decoder,
+            state=decoder.start(prompt, end), sampling=sampling or Sampling(),
+            eos_token_ids=config.eos_token_ids, cache=self.model.new_cache(min(end, 1024)), text=text, is_watched=watch,
+        )  # fmt: skip
+        self._waiting.append(request)
+        return request
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._running and not self._waiting
+
+    def step(self) -> list[Event]:
+        """One forward for as many requests as fit. Does nothing when idle."""
+        while self._waiting and len(self._running) < self.max_running:
+            self._running.append(self._waiting.popleft())
+        if not self._running:
+            return []
+        queue = list(self._running)
+        plans = [r.decoder.plan(r.state, r.tokens, r.cache.length, self.max_rows) for r in queue]
+        admitted = admit([plan.n_rows for plan in plans], self.max_rows)
+        jobs = [Job(span=plans[i], cache=queue[i].cache, sampling=queue[i].sampling) for i in admitted]
+        picks = run(self.model, jobs)
+        events = [self._advance(queue[i], plans[i], pick) for i, pick in zip(admitted, picks, strict=True)]
+        ran = {queue[i].id for i in admitted}
+        order = [r for r in queue if r.id not in ran] + [queue[i] for i in admitted]
+        self._running = deque(r for r in order if r.finish is None)
+        return [event for event in events if event is not None]
+
+    def abort(self, request: Request) -> Event:
+        """End a request now, keeping what it has; later forwards no longer contain it."""
+        for queue in (self._running, self._waiting):
+            if request in queue:
+                queue.remove(request)
+        if request.finish is None:
+            request.finish = "cancelled"
+            request.seconds = time.perf_counter() - request.started_at
+        text = request.text.piece(is_last=True) if request.text else ""
+        return Event(request=request.id, kind="decode", tokens=(), text=text, finish=request.finish)
+
+    def _advance(self, request: Request, span: Span, picks: Picks) -> Event | None:
+        if not span.n_read:  # a part of a long prompt: nothing to decide yet
+            request.cache.keep(request.cache.length + len(span.commit))
+            request.counts.prefill_parts += 1
+            return None
+        step = request.decoder.advance(request.state, picks)
+        request.state = step.state
+        request.cache.keep(step.keep)
+        request.counts.forwards[span.kind] += 1
+        tokens = request.take(step.tokens, span.kind)
+        is_last = request.finish is not None
+        if is_last:
+            request.seconds = time.perf_counter() - request.started_at
+        text = request.text.piece(is_last) if request.text else ""
+        canvas = request.decoder.view(step.state) if request.is_watched and not is_last else None
+        return Event(
+            request=request.id, kind=span.kind, tokens=tokens, text=text, finish=request.finish, canvas=canvas
+        )
+
+
+def check_prompt(prompt: Sequence[int], vocab_size: int, mask_token_id: int, context_length: int) -> None:
+    """A prompt is non-empty, holds ids of the vocabulary but no mask, and leaves room for at least one token."""
+    if not prompt:
+        raise InvalidInput("the prompt is empty, at least one token is needed")
+    for position, token in enumerate(prompt):
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
+            raise InvalidInput(f"prompt token {position} is {token!r}, allowed is 0 to {vocab_size - 1}")
+        if token == mask_token_id:
+            raise InvalidInput(f"prompt token {position} is {token}, the mask, which is reserved")
+    if len(prompt) >= context_length:
+        raise InvalidInput(
+            f"the prompt has {len(prompt)} tokens, the context holds {context_length} and one is needed for the answer"
+        )

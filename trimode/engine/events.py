@@ -1,0 +1,17 @@
+"""What the engine tells whoever listens: one event per request and forward that changed something."""
+
+from dataclasses import dataclass
+
+from trimode.spans import CanvasView, FinishReason, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """New final tokens and the text that became certain; `canvas` only for a request somebody watches."""
+
+    request: int
+    kind: Kind
+    tokens: tuple[int, ...]
+    text: str
+    finish: FinishReason | None = None
+    canvas: CanvasView | None = None

@@ -1,0 +1,64 @@
+"""One prompt on its way to an answer: it owns all emitted tokens. Knows what ends a text, not how tokens come about."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from trimode.cache import KVCache
+from trimode.decoding import Decoder
+from trimode.engine.detokenizer import Detokenizer
+from trimode.numerics.sampling import Sampling
+from trimode.spans import FinishReason, Kind
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a request has cost. `forwards` were read; `prefill_parts` are earlier chunks of a long prompt, read by nobody."""
+
+    forwards: Counter[Kind] = field(default_factory=Counter)
+    tokens: Counter[Kind] = field(default_factory=Counter)  # emitted by forwards of a kind
+    prefill_parts: int = 0
+
+
+@dataclass(slots=True)
+class Request:
+    """Prompt, answer so far, decoder with its state, cache, and the counts."""
+
+    id: int
+    tokens: list[int]
+    n_prompt: int
+    end: int  # tokens the text may grow to
+    decoder: Decoder[Any]
+    state: Any
+    sampling: Sampling
+    eos_token_ids: tuple[int, ...]
+    cache: KVCache
+    text: Detokenizer | None
+    is_watched: bool = False
+    counts: Counts = field(default_factory=Counts)
+    finish: FinishReason | None = None
+    started_at: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """Emitted tokens, an ending EOS included."""
+        return tuple(self.tokens[self.n_prompt :])
+
+    def take(self, tokens: tuple[int, ...], kind: Kind) -> tuple[int, ...]:
+        """Append final tokens up to the first that ends the text; a burst's surplus is dropped. Mutates."""
+        taken = 0
+        for token in tokens:
+            self.tokens.append(token)
+            taken += 1
+            if token in self.eos_token_ids:
+                self.finish = "stop"
+            elif self.text is not None and self.text.add(token):
+                self.finish = "stop"
+            elif len(self.tokens) >= self.end:
+                self.finish = "length"
+            if self.finish:
+                break
+        self.counts.tokens[kind] += taken
+        return tokens[:taken]

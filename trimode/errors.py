@@ -1,0 +1,18 @@
+"""What a user did wrong, in one sentence each. Every edge (CLI, files, HTTP) maps these; nothing inside catches them.
+
+TrimodeError
+├── InvalidInput      a parameter, a prompt or a request
+└── CheckpointError   a file of a checkpoint: missing, damaged, of another shape
+"""
+
+
+class TrimodeError(Exception):
+    """Base of all errors meant for the user; its text is one sentence that says what, where and the allowed range."""
+
+
+class InvalidInput(TrimodeError, ValueError):
+    """A parameter or a prompt outside its range."""
+
+
+class CheckpointError(TrimodeError, ValueError):
+    """A checkpoint that cannot be read as what it claims to be."""

@@ -1,0 +1,100 @@
+"""Task `text`: one deterministic transform of a short sentence."""
+
+import random
+from collections.abc import Callable
+
+from trimode.evaluation.tasks import values
+from trimode.evaluation.tasks.base import Example, Task, ask, same_text
+
+_SENTENCES = (
+    "{person} bought {n} {product} and {m} {other} in {city}",
+    "on {date} the {product} moved from {city} to {other}",
+    "{person} and {friend} met near the {noun} at {n} and left at {m}",
+    "the {noun} of {person} costs {n} but the {other} costs {m}",
+    "please send {n} {product} to {person} in {city} before {date}",
+    "room {n} has a {product} and a {other}",
+    "{noun} {other} {product} {city}",
+    "{friend} sold the {product} to {person} for {n}",
+)
+
+Transform = tuple[str, str]  # what the instruction asks, and the answer
+
+
+def make(rng: random.Random) -> Example:
+    sentence = _sentence(rng)
+    transform = rng.choice(_TRANSFORMS)
+    wish, answer = transform(rng, sentence.split(" "))
+    instruction = rng.choice(("{}:", "Task: {}.", "Transform the text. {}."))
+    return ask("text", instruction.format(wish), sentence, answer)
+
+
+TASK = Task(name="text", make=make, check=same_text)
+
+
+def _sentence(rng: random.Random) -> str:
+    parts: dict[str, str | int] = {
+        "person": values.first_name(rng),
+        "friend": values.first_name(rng),
+        "product": values.product(rng),
+        "other": values.noun(rng),
+        "noun": values.noun(rng),
+        "city": values.city(rng),
+        "date": values.long_date(rng),
+        "n": rng.randint(1, 999),
+        "m": rng.randint(1, 99),
+    }
+    return rng.choice(_SENTENCES).format(**parts)
+
+
+def _upper(rng: random.Random, words: list[str]) -> Transform:
+    return "Write in uppercase", " ".join(words).upper()
+
+
+def _lower(rng: random.Random, words: list[str]) -> Transform:
+    return "Write in lowercase", " ".join(words).lower()
+
+
+def _title(rng: random.Random, words: list[str]) -> Transform:
+    return "Write in title case", " ".join(word.capitalize() for word in words)
+
+
+def _reverse(rng: random.Random, words: list[str]) -> Transform:
+    return "Reverse the order of the words", " ".join(reversed(words))
+
+
+def _join(rng: random.Random, words: list[str]) -> Transform:
+    separator = rng.choice("-_/+|")
+    return f"Join the words with '{separator}'", separator.join(words)
+
+
+def _replace(rng: random.Random, words: list[str]) -> Transform:
+    old, new = rng.choice(words), rng.choice((values.noun, values.first_name, values.city))(rng)
+    return f"Replace '{old}' with '{new}'", " ".join(new if word == old else word for word in words)
+
+
+def _numbers(rng: random.Random, words: list[str]) -> Transform:
+    return "Extract all numbers", ", ".join(word for word in words if word.isdigit()) or "none"
+
+
+def _count(rng: random.Random, words: list[str]) -> Transform:
+    """The words numbered one by one, because a count without its steps is a guess for a small model."""
+    return "Number the words and count them", "\n".join(
+        [*(f"{number} {word}" for number, word in enumerate(words, 1)), f"{len(words)} words"]
+    )
+
+
+def _initials(rng: random.Random, words: list[str]) -> Transform:
+    return "Give the first letter of each word", " ".join(word[0] for word in words)
+
+
+_TRANSFORMS: tuple[Callable[[random.Random, list[str]], Transform], ...] = (
+    _upper,
+    _lower,
+    _title,
+    _reverse,
+    _join,
+    _replace,
+    _numbers,
+    _count,
+    _initials,
+)

@@ -1,0 +1,109 @@
+"""A folder (or Hub id) with config.json and safetensors -> a model, and back. Knows families by file name only."""
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from trimode.config import Json, ModelConfig, read
+from trimode.errors import CheckpointError, InvalidInput
+from trimode.models import weights
+from trimode.models.transformer import Transformer
+
+FAMILIES = ("nemotron_labs_diffusion",)
+FILES = ("*.json", "*.safetensors", "*.jinja")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Family(Protocol):
+    """The two public names of a family file."""
+
+    parse: Callable[[Json, tuple[int, ...] | None], ModelConfig]
+    tensors: Callable[[ModelConfig], Iterator[weights.Tensors]]
+
+
+def resolve(source: str | Path) -> Path:
+    """A local folder as it is; anything else is taken for a Hub id and downloaded (config, tokenizer, safetensors)."""
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if folder.exists() or str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
+        raise CheckpointError(f"{source}: no such folder (and not a Hub id of the form owner/name)")
+    try:
+        return Path(snapshot_download(str(source), allow_patterns=list(FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(f"{source}: no such folder, and the Hub did not give it ({error})") from error
+
+
+def read_json(path: Path) -> Json:
+    """A JSON object, or a sentence that names the file."""
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: this file is missing") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{path}: a JSON object is expected")
+    return cast(Json, fields)
+
+
+def family(fields: Json) -> Family:
+    """The module of a model_type."""
+    name = read(fields, "model_type", str)
+    if name not in FAMILIES:
+        raise CheckpointError(f"config.json: model_type is {name!r}, known are {', '.join(FAMILIES)}")
+    return cast(Family, importlib.import_module(f"trimode.models.{name}"))
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """config.json, with the EOS ids of generation_config.json where that file exists."""
+    fields = read_json(folder / "config.json")
+    eos: tuple[int, ...] | None = None
+    if (folder / "generation_config.json").exists():
+        given = read_json(folder / "generation_config.json").get("eos_token_id")
+        eos = tuple(given) if isinstance(given, list) else None if given is None else (given,)
+    return family(fields).parse(fields, eos)
+
+
+def load_model(folder: Path, dtype: str | None = None, device: str | None = None) -> Transformer:
+    """Build and fill a network. dtype: float32 on CPU and the checkpoint's own elsewhere, unless given."""
+    config = read_config(folder)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = dtype or ("float32" if place.type == "cpu" else config.dtype)
+    if chosen not in DTYPES:
+        raise InvalidInput(f"dtype is {chosen!r}, allowed are {', '.join(DTYPES)}")
+    model = empty(config, DTYPES[chosen], place)
+    with torch.no_grad():
+        stored_copy = ("diffusion_head.weight",) if config.tied else ()
+        weights.load(folder, dict(model.named_parameters()), tensors(config), stored_copy)
+    return model.eval().requires_grad_(False)
+
+
+def empty(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Transformer:
+    """A network with memory but no values yet."""
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            return Transformer(config)
+    finally:
+        torch.set_default_dtype(previous)
+
+
+def save_model(model: Transformer, fields: Json, folder: Path, max_shard: str = "5GB") -> None:
+    """Write config.json as given and the weights in the dtype it names, under the family's own names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
+    config = family(fields).parse(fields, None)
+    weights.save(folder, dict(model.named_parameters()), tensors(config), DTYPES[config.dtype], max_shard)
+
+
+def tensors(config: ModelConfig) -> Iterator[weights.Tensors]:
+    """The name map of a config's family."""
+    return family({"model_type": config.model_type}).tensors(config)

@@ -1,0 +1,76 @@
+"""Parts of a transformer, as functions of tensors. Know nothing of modes: what a row may see is an argument.
+
+Suffixes: T packed rows, D model, H query heads, G key heads, K head size, N streams, R rows of a stream.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trimode.cache import KVCache
+from trimode.config import Rope
+from trimode.numerics.attention import attend
+from trimode.numerics.visibility import Visibility
+
+
+def inverse_frequencies(rope: Rope, head_dim: int) -> Tensor:
+    """Angles per position, float32 [head_dim / 2]; YaRN (arXiv 2309.00071, section 3.2) blends two of them."""
+    plain = rope.theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    if rope.kind != "yarn":
+        return plain
+
+    def dimension(turns: float) -> float:
+        return head_dim * math.log(rope.original_context / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
+
+    low = max(math.floor(dimension(rope.beta_fast)), 0)
+    high = min(math.ceil(dimension(rope.beta_slow)), head_dim - 1)
+    ramp = (torch.arange(head_dim // 2, dtype=torch.float32) - low) / max(high - low, 0.001)
+    keep = 1 - ramp.clamp(0, 1)  # 1 for fast angles, which are not stretched
+    return plain / rope.factor * (1 - keep) + plain * keep
+
+
+def rotations(inverse_K: Tensor, positions_T: Tensor, rope: Rope, n_heads: int, n_kv_heads: int) -> tuple[Tensor, Tensor]:
+    """cos and signed sin for query and key heads together, [T, H + G or 1, head_dim], float32.
+
+    The llama-4 query scale multiplies the query heads' share, so it costs nothing per layer.
+    """
+    angles = positions_T[:, None].float() * inverse_K
+    cos = angles.cos().repeat(1, 2)[:, None]
+    sin = angles.sin()
+    sin = torch.cat([-sin, sin], dim=-1)[:, None]
+    if rope.query_beta:
+        scale = 1 + rope.query_beta * torch.log1p(torch.floor(positions_T / rope.original_context))
+        heads = torch.cat([scale[:, None].expand(-1, n_heads), torch.ones_like(scale)[:, None].expand(-1, n_kv_heads)], 1)
+        cos, sin = cos * heads[..., None], sin * heads[..., None]
+    return cos, sin
+
+
+def rotate(x_THK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Half-split (not interleaved) rotary embedding."""
+    half = x_THK.shape[-1] // 2
+    return x_THK * cos + x_THK.roll(half, -1) * sin
+
+
+def rms_norm(x_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+    """x / rms(x) * weight."""
+    return F.rms_norm(x_TD, weight_D.shape, weight_D, eps)
+
+
+def attend_streams(
+    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, visibility: Visibility, caches: Sequence[KVCache] | None, layer: int
+) -> Tensor:
+    """Every stream over its own past and itself -> [T, H * K]. With caches, writes the new rows behind their length."""
+    parts = []
+    for index, stream in enumerate(visibility):
+        rows = slice(stream.start, stream.stop)
+        q = q_THK[rows].unflatten(0, (stream.count, stream.rows)).transpose(1, 2)
+        if caches is None:
+            k = k_TGK[rows].unflatten(0, (stream.count, stream.rows)).transpose(1, 2)
+            v = v_TGK[rows].unflatten(0, (stream.count, stream.rows)).transpose(1, 2)
+        else:
+            k, v = (x[None] for x in caches[index].append(layer, k_TGK[rows], v_TGK[rows]))
+        parts.append(attend(q, k, v, stream.bias_NQK).transpose(1, 2).flatten(2).flatten(0, 1))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,0 +1,116 @@
+"""The decoder-only network every family is a variation of. Obeys the visibility it is given; knows no mode.
+
+Suffixes: T packed rows, D model, H query heads, G key heads, K head size, V vocabulary, S selected rows.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trimode.cache import KVCache
+from trimode.config import ModelConfig
+from trimode.models.layers import attend_streams, inverse_frequencies, rms_norm, rotate, rotations
+from trimode.numerics.visibility import Visibility
+
+
+class Model(Protocol):
+    """What the engine and the objectives need of a network."""
+
+    config: ModelConfig
+
+    def __call__(
+        self, tokens_T: Tensor, positions_T: Tensor, visibility: Visibility, cache: Sequence[KVCache] | None = None
+    ) -> Tensor:
+        """Hidden rows [T, D]. Writes the rows' keys and values behind the length of each stream's cache."""
+        ...
+
+    def logits(self, hidden_SD: Tensor) -> Tensor:
+        """Scores over the vocabulary [S, V], for the rows somebody asked for."""
+        ...
+
+    def new_cache(self, capacity: int) -> KVCache:
+        """An empty cache for one request."""
+        ...
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); query, key and value are one product, gate and up another."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = (config.n_heads, config.n_kv_heads, config.head_dim)
+        self.eps = config.norm_eps
+        width, inner = config.hidden_size, config.n_heads * config.head_dim
+        total = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
+        self.input_norm = nn.Parameter(torch.empty(width))
+        self.qkv = nn.Parameter(torch.empty(total, width))
+        self.out = nn.Parameter(torch.empty(width, inner))
+        self.post_norm = nn.Parameter(torch.empty(width))
+        self.gate_up = nn.Parameter(torch.empty(2 * config.intermediate_size, width))
+        self.down = nn.Parameter(torch.empty(width, config.intermediate_size))
+
+    def forward(
+        self, x_TD: Tensor, cos: Tensor, sin: Tensor, visibility: Visibility,
+        cache: Sequence[KVCache] | None, index: int,
+    ) -> Tensor:  # fmt: skip
+        n_heads, n_kv_heads, head_dim = self.heads
+        qkv = F.linear(rms_norm(x_TD, self.input_norm, self.eps), self.qkv).unflatten(-1, (-1, head_dim))
+        qk, v = qkv.split((n_heads + n_kv_heads, n_kv_heads), dim=1)
+        q, k = rotate(qk, cos.to(qk.dtype), sin.to(qk.dtype)).split((n_heads, n_kv_heads), dim=1)
+        x_TD = x_TD + F.linear(attend_streams(q, k, v, visibility, cache, index), self.out)
+        gate, up = F.linear(rms_norm(x_TD, self.post_norm, self.eps), self.gate_up).chunk(2, dim=-1)
+        return x_TD + F.linear(F.silu(gate) * up, self.down)
+
+
+class Transformer(nn.Module):
+    """Embedding, layers, final norm and one head, used for causal rows and for canvas rows alike."""
+
+    inverse_K: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
+        self.norm = nn.Parameter(torch.empty(config.hidden_size))
+        self.head = self.embedding if config.tied else nn.Parameter(torch.empty_like(self.embedding))
+        self.register_buffer("inverse_K", inverse_frequencies(config.rope, config.head_dim), persistent=False)
+
+    def forward(
+        self, tokens_T: Tensor, positions_T: Tensor, visibility: Visibility, cache: Sequence[KVCache] | None = None
+    ) -> Tensor:
+        config = self.config
+        cos, sin = rotations(self.inverse_K, positions_T, config.rope, config.n_heads, config.n_kv_heads)
+        x_TD = F.embedding(tokens_T, self.embedding)
+        cos, sin = cos.to(x_TD.dtype), sin.to(x_TD.dtype)
+        for index, layer in enumerate(self.layers):
+            x_TD = layer(x_TD, cos, sin, visibility, cache, index)
+        return rms_norm(x_TD, self.norm, config.norm_eps)
+
+    def logits(self, hidden_SD: Tensor) -> Tensor:
+        return F.linear(hidden_SD, self.head)
+
+    def new_cache(self, capacity: int) -> KVCache:
+        config = self.config
+        return KVCache(
+            config.n_layers, config.n_kv_heads, config.head_dim, capacity,
+            self.embedding.dtype, self.embedding.device,
+        )  # fmt: skip
+
+
+def initialise(model: Transformer, seed: int) -> None:
+    """Fresh weights: norms 1, embeddings N(0, 0.02), matrices N(0, 1/sqrt(inputs)), those that write to the stream
+    smaller by sqrt(2 * layers). Mutates."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        with torch.no_grad():
+            if weight.dim() == 1:
+                weight.fill_(1.0)
+                continue
+            std = 0.02 if name in ("embedding", "head") else weight.shape[1] ** -0.5
+            if name.endswith((".out", ".down")):
+                std /= (2 * model.config.n_layers) ** 0.5
+            weight.normal_(0.0, std, generator=generator)

@@ -1,0 +1,104 @@
+"""Safetensors in and out: name maps both ways, every missing, extra or misshapen tensor named. Never runs code or pickles.
+
+Files are memory-mapped and copied tensor by tensor into place, so the peak is about one copy of the weights.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trimode.errors import CheckpointError
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+Tensors = tuple[str, tuple[tuple[str, int], ...]]  # (our parameter, ((their tensor, rows), ...))
+
+
+def find_files(folder: Path) -> dict[Path, list[str] | None]:
+    """The weight files of a folder and the tensors each should hold (None: whatever is in the single file)."""
+    index = folder / INDEX
+    if not index.exists():
+        if not (folder / SINGLE).exists():
+            raise CheckpointError(f"{folder}: neither {SINGLE} nor {INDEX} is there")
+        return {folder / SINGLE: None}
+    try:
+        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{index}: not a readable index of shards ({error})") from error
+    files: dict[Path, list[str] | None] = {}
+    for name, file in weight_map.items():
+        if Path(file).name != file:
+            raise CheckpointError(f"{index}: the shard name {file!r} leaves the folder")
+        names = files.setdefault(folder / file, [])
+        assert names is not None
+        names.append(name)
+    for path in files:
+        if not path.exists():
+            raise CheckpointError(f"{path}: this shard is missing, the index names it")
+    return files
+
+
+def load(folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensors], optional: Iterable[str] = ()) -> None:
+    """Fill `parameters` from the folder's files, converting to their dtype. Mutates them.
+
+    `optional` names tensors that may be present and are ignored (a stored copy of a tied head).
+    """
+    places: dict[str, Tensor] = {}
+    for parameter, pieces in wanted:
+        rows = parameters[parameter].split([n for _, n in pieces])
+        places.update((name, row) for (name, _), row in zip(pieces, rows, strict=True))
+    missing, extra = set(places), set()
+    for path, expected in find_files(folder).items():
+        with _open(path) as file:
+            names = set(file.keys())
+            if expected is not None and set(expected) != names:
+                odd = sorted(set(expected) ^ names)
+                raise CheckpointError(f"{path}: the index and the file disagree about {_few(odd)}")
+            for name in names & set(places):
+                _copy(path, name, file.get_tensor(name), places[name])
+            extra |= names - set(places) - set(optional)
+            missing -= names
+    if missing:
+        raise CheckpointError(f"{folder}: {len(missing)} tensors are missing: {_few(sorted(missing))}")
+    if extra:
+        raise CheckpointError(f"{folder}: {len(extra)} tensors do not belong to this model: {_few(sorted(extra))}")
+
+
+def save(
+    folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensors], dtype: torch.dtype, max_shard: str = "5GB"
+) -> None:
+    """Write the checkpoint's own tensor names; shards and index as everybody names them."""
+    state = {}
+    for parameter, pieces in wanted:
+        rows = parameters[parameter].detach().to("cpu", dtype).split([n for _, n in pieces])
+        state.update((name, row.contiguous()) for (name, _), row in zip(pieces, rows, strict=True))
+    plan = split_torch_state_dict_into_shards(state, max_shard_size=max_shard)
+    for file, names in plan.filename_to_tensors.items():
+        save_file({name: state[name] for name in names}, folder / file, metadata={"format": "pt"})
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def _open(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or truncated ({error})") from error
+
+
+def _copy(path: Path, name: str, stored: Tensor, place: Tensor) -> None:
+    if stored.shape != place.shape:
+        raise CheckpointError(
+            f"{path}: the tensor {name} has shape {list(stored.shape)}, the config asks for {list(place.shape)}"
+        )
+    place.copy_(stored)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

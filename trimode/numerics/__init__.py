@@ -1,0 +1,1 @@
+"""Pure functions from tensors to tensors. No model, no request, no clock."""

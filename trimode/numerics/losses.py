@@ -1,0 +1,33 @@
+"""Losses as sums with counts, in float32. Knows logits and labels; not where they came from.
+
+Suffixes: S selected rows, D model, V vocabulary.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+CHUNK = 1024
+
+
+def weighted_cross_entropy(
+    hidden_SD: Tensor, labels_S: Tensor, weights_S: Tensor, logits: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """sum_s weight_s * -log softmax(logits(hidden_s))[label_s], a scalar.
+
+    Goes through the rows in chunks whose logits are recomputed in the backward pass, so that at most
+    CHUNK x V scores exist at a time.
+    """
+
+    def chunk_loss(hidden: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        return (F.cross_entropy(logits(hidden).float(), labels, reduction="none") * weights).sum()
+
+    total = hidden_SD.new_zeros((), dtype=torch.float32)
+    for start in range(0, hidden_SD.shape[0], CHUNK):
+        rows = slice(start, start + CHUNK)
+        part = checkpoint(chunk_loss, hidden_SD[rows], labels_S[rows], weights_S[rows], use_reentrant=False)
+        total = total + part
+    return total

@@ -1,0 +1,90 @@
+"""Logits of all wanted rows -> chosen tokens and confidences, once per forward. Knows rows, not requests.
+
+Randomness is keyed: the noise at a position is a pure function of (seed, choice, position, round, token id), and the
+choice is argmax(logits / T + Gumbel noise), a sample from softmax(logits / T) (the Gumbel-max trick). So a token does
+not depend on the batch, the mode or the order in which rows were computed.
+
+Suffixes: S rows, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+MASK64 = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How one request chooses. temperature 0 is greedy; `choice` tells several answers to one prompt apart."""
+
+    temperature: float = 0.0
+    seed: int = 0
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """One row's temperature and the key of its noise."""
+
+    temperature: float
+    key: int
+
+
+def draw(sampling: Sampling, position: int, round_: int) -> Draw:
+    """The draw for naming `position` at look `round_`."""
+    key = 0
+    if sampling.temperature > 0:
+        for part in (sampling.seed, sampling.choice, position, round_):
+            key = _mix((key + part + GOLDEN) & MASK64)
+    return Draw(temperature=sampling.temperature, key=key)
+
+
+def pick(logits_SV: Tensor, draws: Sequence[Draw], banned: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Chosen tokens and their probabilities at temperature 1 -> arrays [S], with one copy to the host.
+
+    Banned ids (the mask) are never chosen but keep their share of the denominator.
+    """
+    scores_SV = logits_SV.float()
+    total_S = scores_SV.logsumexp(-1)
+    scores_SV = scores_SV.index_fill(-1, banned, float("-inf"))
+    rows = [row for row, d in enumerate(draws) if d.temperature > 0]
+    token_S = scores_SV.argmax(-1)
+    if rows:
+        keys = torch.tensor([_signed(draws[row].key) for row in rows], device=scores_SV.device)
+        heat = torch.tensor([draws[row].temperature for row in rows], dtype=torch.float64, device=scores_SV.device)
+        noisy = scores_SV[rows].double() / heat[:, None] + gumbel(keys, scores_SV.shape[-1])
+        token_S[rows] = noisy.argmax(-1)
+    confidence_S = (scores_SV.gather(-1, token_S[:, None])[:, 0] - total_S).exp()
+    both = torch.stack([token_S.double(), confidence_S.double()]).cpu().numpy()
+    return both[0].astype(np.int64), both[1]
+
+
+def gumbel(keys_S: Tensor, n: int) -> Tensor:
+    """Standard Gumbel noise [S, n] in float64 from 64-bit keys: splitmix64 (Steele et al. 2014) of key + token id."""
+    x = keys_S[:, None] + torch.arange(1, n + 1, device=keys_S.device) * _signed(GOLDEN)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ _shift(x, shift)) * _signed(factor)
+    bits = _shift(x ^ _shift(x, 31), 11)
+    uniform = (bits.double() + 0.5) * 2.0**-53
+    return -torch.log(-torch.log(uniform))
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical shift right of int64."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: int) -> int:
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & MASK64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & MASK64
+    return x ^ (x >> 31)
+
+
+def _signed(x: int) -> int:
+    return x - (1 << 64) if x >= 1 << 63 else x

@@ -1,0 +1,112 @@
+"""What one forward is asked to do for one request, and what it answers, in integers. No torch, no model.
+
+    A committed token sees every committed token up to itself.
+    A canvas token sees the committed tokens before its canvas, and all of its own canvas.
+    Nobody sees another canvas. Only committed tokens enter the KV cache.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["prefill", "decode", "denoise", "draft", "verify", "commit"]
+KINDS: tuple[Kind, ...] = ("prefill", "decode", "denoise", "draft", "verify", "commit")
+FinishReason = Literal["stop", "length", "tool_calls", "constraint", "cancelled", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canvas:
+    """Tokens (some of them masks) that look at each other and at the first `after` commits of their span.
+
+    Slot j stands at position cache length + after + j, and its row names that position itself.
+    """
+
+    after: int
+    tokens: tuple[int, ...]
+    read: tuple[int, ...] = ()  # slots whose rows are wanted
+    draft: bool = False  # only self-speculation sets it: these rows cannot change an answer
+    round: int = 0  # which look at these slots this is: a key of the sampling noise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """One request's share of a forward: tokens to commit, canvases to look at, rows wanted.
+
+    The row of commit i names the token *after* commit i. Commits are fed at positions cache length + i.
+    """
+
+    commit: tuple[int, ...]
+    kind: Kind
+    canvases: tuple[Canvas, ...] = ()
+    read: tuple[int, ...] = ()  # commits whose rows are wanted
+
+    def __post_init__(self) -> None:
+        for canvas in self.canvases:
+            if not 0 <= canvas.after <= len(self.commit):
+                raise ValueError(f"canvas.after is {canvas.after}, allowed is 0 to {len(self.commit)}")
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the forward this span takes: commits and all canvas slots."""
+        return len(self.commit) + sum(len(canvas.tokens) for canvas in self.canvases)
+
+    @property
+    def n_read(self) -> int:
+        """Rows somebody wants to read."""
+        return len(self.read) + sum(len(canvas.read) for canvas in self.canvases)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A span spelled out, one entry per row, commits first, then canvas after canvas."""
+
+    tokens: list[int]
+    offsets: list[int]  # position relative to the cache length
+    limits: list[int]  # how many commits of the span the row sees: i + 1 for commit i, `after` for a canvas
+    canvases: list[int]  # which canvas the row belongs to, -1 for a commit
+    reads: list[int]  # rows wanted, in the order of `Picks`
+
+
+def layout(span: Span) -> Layout:
+    """Spell a span out row by row. Row q sees row k if k is a commit with k < limits[q], or both share a canvas."""
+    n = len(span.commit)
+    out = Layout(
+        tokens=list(span.commit),
+        offsets=list(range(n)),
+        limits=list(range(1, n + 1)),
+        canvases=[-1] * n,
+        reads=list(span.read),
+    )
+    for index, canvas in enumerate(span.canvases):
+        start, width = len(out.tokens), len(canvas.tokens)
+        out.reads.extend(start + slot for slot in canvas.read)
+        out.tokens.extend(canvas.tokens)
+        out.offsets.extend(range(canvas.after, canvas.after + width))
+        out.limits.extend([canvas.after] * width)
+        out.canvases.extend([index] * width)
+    return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What was chosen at some rows: token ids, and the untempered probability of each (mask id in the denominator)."""
+
+    token_S: NDArray[np.int64]
+    confidence_S: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picks:
+    """The rows a span wanted, told apart by where they stand: `commit` names next tokens, `canvases` their own slots."""
+
+    commit: Rows
+    canvases: tuple[Rows, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanvasView:
+    """What somebody watching sees of an open canvas: its tokens, mask ids included, after the final text."""
+
+    tokens: tuple[int, ...]

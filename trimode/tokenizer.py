@@ -1,0 +1,117 @@
+"""Text <-> token ids. User text never becomes a special token; chat templates run sandboxed. Knows no model.
+
+A chat template's output mixes markup and user text; a marker that no user text contains breaks up whatever in user text
+looks like a special token, and is removed before that text is encoded.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer as Backend
+
+from trimode.errors import CheckpointError, InvalidInput
+
+Message = Mapping[str, Any]
+MARKERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode noncharacters: never text
+
+
+class Tokenizer:
+    """A `tokenizers` file, its special tokens and its chat template."""
+
+    def __init__(self, backend: Backend, chat_template: str | None = None, bos_token: str | None = None) -> None:
+        self.backend = backend
+        self.backend.encode_special_tokens = True  # "<|im_end|>" typed by a user is text
+        self.chat_template = chat_template
+        self.bos_token = bos_token or ""
+        added = backend.get_added_tokens_decoder()
+        self.special = {token.content: index for index, token in added.items() if token.special}
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer":
+        """tokenizer.json, tokenizer_config.json and chat_template.jinja of a checkpoint."""
+        path, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
+        if not path.exists():
+            raise CheckpointError(f"{path}: this file is missing")
+        try:
+            backend = Backend.from_file(str(path))
+            fields = json.loads(settings.read_text("utf-8")) if settings.exists() else {}
+        except Exception as error:  # the library raises bare Exception for a damaged file
+            raise CheckpointError(f"{folder}: the tokenizer cannot be read ({error})") from error
+        template, file = fields.get("chat_template"), folder / "chat_template.jinja"
+        if file.exists():
+            template = file.read_text("utf-8")
+        bos = fields.get("bos_token")
+        return cls(backend, template, bos.get("content") if isinstance(bos, dict) else bos)
+
+    @cached_property
+    def reserved(self) -> frozenset[int]:
+        """Special ids that no prompt may hold: all but those the chat template writes and the begin and end of text."""
+        usual = self.chat_template or ""
+        allowed = {i for text, i in self.special.items() if text in usual or re.search(r"(bos|eos|/?s)\W*$", text)}
+        return frozenset(self.special.values()) - allowed
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text, in which nothing is special."""
+        try:
+            return list(self.backend.encode(text, add_special_tokens=False).ids)
+        except (TypeError, UnicodeEncodeError) as error:
+            raise InvalidInput("the text holds half of a surrogate pair, which is not Unicode text") from error
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens without the special ones; bytes that are not UTF-8 become U+FFFD."""
+        return str(self.backend.decode(list(tokens), skip_special_tokens=True))
+
+    def encode_chat(self, messages: Sequence[Message], **options: Any) -> list[int]:
+        """Render the chat template (with the turn of the assistant opened) and encode markup and texts apart."""
+        rendered, marker = self._render(messages, options)
+        tokens: list[int] = []
+        parts = re.split("(" + "|".join(map(re.escape, self.special)) + ")", rendered) if self.special else [rendered]
+        for part in parts:
+            if part in self.special:
+                tokens.append(self.special[part])
+            elif part:
+                tokens += self.encode(part.replace(marker, ""))
+        return tokens
+
+    def _render(self, messages: Sequence[Message], options: Mapping[str, Any]) -> tuple[str, str]:
+        if self.chat_template is None:
+            raise InvalidInput("this checkpoint has no chat template: use a plain prompt")
+        check_messages(messages)
+        texts = "".join(str(message["content"]) for message in messages)
+        marker = next((m for m in MARKERS if m not in texts), None)
+        if marker is None:
+            raise InvalidInput("a message holds every Unicode noncharacter from U+FDD0 to U+FDEF")
+        guarded = [dict(message, content=self._guard(str(message["content"]), marker)) for message in messages]
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = _refuse
+        try:
+            template = environment.from_string(self.chat_template)
+            values = {"bos_token": self.bos_token, "add_generation_prompt": True, **options}
+            return template.render(messages=guarded, **values), marker
+        except TemplateError as error:
+            raise InvalidInput(f"the chat template does not take these messages: {error}") from error
+
+    def _guard(self, text: str, marker: str) -> str:
+        for token in self.special:
+            text = text.replace(token, token[0] + marker + token[1:])
+        return text
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Messages are non-empty and each has a role and a text."""
+    if not messages:
+        raise InvalidInput("messages is empty, at least one is needed")
+    for index, message in enumerate(messages):
+        for field in ("role", "content"):
+            if not isinstance(message, Mapping) or not isinstance(message.get(field), str):
+                raise InvalidInput(f"messages[{index}].{field} is missing or not a text")
+
+
+def _refuse(message: str) -> None:
+    raise TemplateError(message)
