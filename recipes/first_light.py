@@ -63,9 +63,9 @@ def stages(scale: float) -> list[Stage]:
 
     noise = Noise(block_sizes=(8, 16, 32, 32), draft_share=0.5)
     return [
-        stage("ar", 5000, 8, 256, 256, None, Rates(muon=0.02, adam=3e-3)),
-        stage("joint", 4800, 4, 512, 224, noise, Rates(muon=0.015, adam=2e-3)),
-        stage("long", 200, 1, 4096, 2000, noise, Rates(muon=0.004, adam=5e-4)),
+        stage("ar", 3600, 8, 256, 256, None, Rates(muon=0.02, adam=3e-3)),
+        stage("joint", 4200, 4, 512, 224, noise, Rates(muon=0.015, adam=2e-3)),
+        stage("long", 100, 1, 4096, 2000, noise, Rates(muon=0.004, adam=5e-4)),
     ]
 
 

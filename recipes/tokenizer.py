@@ -1,6 +1,6 @@
 """Train the bundled tokenizer: byte-level BPE of 4,096, digits split, 32 reserved ids first.
 
-    python recipes/tokenizer.py OUT_FOLDER
+python recipes/tokenizer.py OUT_FOLDER
 """
 
 import json
@@ -44,11 +44,13 @@ def main(out: Path) -> None:
         listing = {"python": sys.version.split()[0], "licence": "PSF-2.0", "files": list_files(library())}
         LISTING.write_text(json.dumps(listing, indent=1) + "\n", "utf-8")
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(WORDS), "isolated"),
-        pre_tokenizers.Digits(individual_digits=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     assert len(RESERVED) == 32
     trainer = trainers.BpeTrainer(

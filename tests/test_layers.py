@@ -37,9 +37,7 @@ NEIGHBOURS = frozenset(
     }
 )
 
-EXEMPT = frozenset(
-    {"__init__", "__main__"}
-)  # trimode/__init__.py names the public things, __main__.py runs the cli
+EXEMPT = frozenset({"__init__", "__main__"})  # trimode/__init__.py names the public things, __main__.py runs the cli
 TORCH_FREE = frozenset({"spans", "config", "errors", "decoding"})
 VAGUE_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "misc"})
 LONGEST_FILE = 250
@@ -211,9 +209,7 @@ def test_a_function_has_one_verb(file: Path) -> None:
     for node in ast.walk(syntax(file)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             n_lines = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert n_lines <= LONGEST_FUNCTION, (
-                f"{place(file, node.lineno)} {node.name}: {n_lines} lines, two verbs"
-            )
+            assert n_lines <= LONGEST_FUNCTION, f"{place(file, node.lineno)} {node.name}: {n_lines} lines, two verbs"
 
 
 def test_the_package_was_found() -> None:

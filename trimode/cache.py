@@ -15,7 +15,13 @@ class KVCache:
     """
 
     def __init__(
-        self, n_layers: int, n_kv_heads: int, head_dim: int, capacity: int, dtype: torch.dtype, device: torch.device
+        self,
+        n_layers: int,
+        n_kv_heads: int,
+        head_dim: int,
+        capacity: int,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         self.k_LGSK = torch.zeros(n_layers, n_kv_heads, capacity, head_dim, dtype=dtype, device=device)
         self.v_LGSK = torch.zeros_like(self.k_LGSK)

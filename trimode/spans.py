@@ -1,8 +1,8 @@
 """What one forward is asked to do for one request, and what it answers, in integers. No torch, no model.
 
-    A committed token sees every committed token up to itself.
-    A canvas token sees the committed tokens before its canvas, and all of its own canvas.
-    Nobody sees another canvas. Only committed tokens enter the KV cache.
+A committed token sees every committed token up to itself.
+A canvas token sees the committed tokens before its canvas, and all of its own canvas.
+Nobody sees another canvas. Only committed tokens enter the KV cache.
 """
 
 from dataclasses import dataclass

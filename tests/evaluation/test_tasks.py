@@ -104,9 +104,12 @@ FUNCTION = Example(
         ("return sum(range(100000000000))", False),
         ("while True:\n        pass", False),
         (
-            "for i in range(9000):\n        for j in range(9000):\n            low = low * j\n    return low",
+            "for i in range(90):\n        for j in range(90):\n            low = low * j\n    return low",
             False,
         ),
+        ("return sum(1 for i in range(900) for j in range(900) for k in range(900))", False),
+        ("for x in xs:\n        xs.append(x)\n    return low", False),
+        ("try:\n        f(xs, low)\n    except:\n        f(xs, low)", False),
         ("return f(xs, low)", False),
         ("raise SystemExit", False),
         ("return open('x')", False),

@@ -38,7 +38,11 @@ def build(mode: str, config: ModelConfig, **chosen: Any) -> Decoder[Any]:
         if name not in known:
             allowed = ", ".join(known) or "none"
             raise InvalidInput(f"{name} is not a parameter of mode {mode!r}, its parameters are: {allowed}")
-    facts = {"mask_token_id": config.mask_token_id, "eos_token_ids": config.eos_token_ids, "block_size": config.block_size}
+    facts = {
+        "mask_token_id": config.mask_token_id,
+        "eos_token_ids": config.eos_token_ids,
+        "block_size": config.block_size,
+    }
     needed = {item.name for item in fields(MODES[mode]) if item.default is MISSING or item.name == "block_size"}
     decoder: Decoder[Any] = MODES[mode](**{name: facts[name] for name in facts if name in needed} | chosen)
     return decoder

@@ -52,7 +52,12 @@ def first_part(tokens: Sequence[int], cache_len: int, budget_rows: int, canvas_r
 
 
 def option(
-    default: Any, text: str, *, low: float | None = None, high: float = math.inf, choices: tuple[str, ...] | None = None
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float = math.inf,
+    choices: tuple[str, ...] | None = None,
 ) -> Any:
     """A decoder parameter with its help and its range or choices; flags, checks and tables are made from these."""
     return field(default=default, metadata={"help": text, "low": low, "high": high, "choices": choices})

@@ -37,7 +37,9 @@ class Diffusion:
     eos_token_ids: tuple[int, ...]
     block_size: int = option(32, "slots of a canvas (default: the checkpoint's)", low=1)
     confidence_threshold: float | None = option(
-        0.9, "fill slots at least this probable; above 1: one slot per look; none: an even quota per look", low=0.0
+        0.9,
+        "fill slots at least this probable; above 1: one slot per look; none: an even quota per look",
+        low=0.0,
     )
     max_denoising_steps: int | None = option(None, "looks at one block (default: block_size)", low=1)
     anchor: str = option("fused", "where slot 0 of a block comes from", choices=("fused", "canvas", "none"))
@@ -60,9 +62,7 @@ class Diffusion:
             return part or next_token(tokens, cache_len, state.kind)
         commit = tuple(tokens[cache_len:])
         first = 1 if self.anchor == "fused" else 0
-        canvas = Canvas(
-            after=len(commit), tokens=(self.mask_token_id,) * width, read=tuple(range(first, width))
-        )
+        canvas = Canvas(after=len(commit), tokens=(self.mask_token_id,) * width, read=tuple(range(first, width)))
         return Span(commit=commit, canvases=(canvas,), read=(len(commit) - 1,) * first, kind=state.kind)
 
     def advance(self, state: DiffusionState, picks: Picks) -> Step[DiffusionState]:

@@ -100,9 +100,7 @@ class Engine:
             request.seconds = time.perf_counter() - request.started_at
         text = request.text.piece(is_last) if request.text else ""
         canvas = request.decoder.view(step.state) if request.is_watched and not is_last else None
-        return Event(
-            request=request.id, kind=span.kind, tokens=tokens, text=text, finish=request.finish, canvas=canvas
-        )
+        return Event(request=request.id, kind=span.kind, tokens=tokens, text=text, finish=request.finish, canvas=canvas)
 
 
 def check_prompt(prompt: Sequence[int], vocab_size: int, mask_token_id: int, context_length: int) -> None:

@@ -52,9 +52,7 @@ class Request:
         for token in tokens:
             self.tokens.append(token)
             taken += 1
-            if token in self.eos_token_ids:
-                self.finish = "stop"
-            elif self.text is not None and self.text.add(token):
+            if token in self.eos_token_ids or (self.text is not None and self.text.add(token)):
                 self.finish = "stop"
             elif len(self.tokens) >= self.end:
                 self.finish = "length"

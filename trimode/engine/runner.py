@@ -47,9 +47,7 @@ def run(model: Model, jobs: Sequence[Job]) -> list[Picks]:
     banned = torch.tensor([model.config.mask_token_id], device=weight.device)
     token_S, confidence_S = pick(model.logits(wanted), [d for job in jobs for d in draws(job)], banned)
     ends = accumulate((job.span.n_read for job in jobs), initial=0)
-    return [
-        _picks(job.span, token_S[a:b], confidence_S[a:b]) for job, (a, b) in zip(jobs, pairwise(ends), strict=True)
-    ]
+    return [_picks(job.span, token_S[a:b], confidence_S[a:b]) for job, (a, b) in zip(jobs, pairwise(ends), strict=True)]
 
 
 def draws(job: Job) -> list[Draw]:

@@ -32,7 +32,9 @@ def inverse_frequencies(rope: Rope, head_dim: int) -> Tensor:
     return plain / rope.factor * (1 - keep) + plain * keep
 
 
-def rotations(inverse_K: Tensor, positions_T: Tensor, rope: Rope, n_heads: int, n_kv_heads: int) -> tuple[Tensor, Tensor]:
+def rotations(
+    inverse_K: Tensor, positions_T: Tensor, rope: Rope, n_heads: int, n_kv_heads: int
+) -> tuple[Tensor, Tensor]:
     """cos and signed sin for query and key heads together, [T, H + G or 1, head_dim], float32.
 
     The llama-4 query scale multiplies the query heads' share, so it costs nothing per layer.
@@ -43,7 +45,9 @@ def rotations(inverse_K: Tensor, positions_T: Tensor, rope: Rope, n_heads: int, 
     sin = torch.cat([-sin, sin], dim=-1)[:, None]
     if rope.query_beta:
         scale = 1 + rope.query_beta * torch.log1p(torch.floor(positions_T / rope.original_context))
-        heads = torch.cat([scale[:, None].expand(-1, n_heads), torch.ones_like(scale)[:, None].expand(-1, n_kv_heads)], 1)
+        heads = torch.cat(
+            [scale[:, None].expand(-1, n_heads), torch.ones_like(scale)[:, None].expand(-1, n_kv_heads)], 1
+        )
         cos, sin = cos * heads[..., None], sin * heads[..., None]
     return cos, sin
 
@@ -60,7 +64,12 @@ def rms_norm(x_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
 
 
 def attend_streams(
-    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, visibility: Visibility, caches: Sequence[KVCache] | None, layer: int
+    q_THK: Tensor,
+    k_TGK: Tensor,
+    v_TGK: Tensor,
+    visibility: Visibility,
+    caches: Sequence[KVCache] | None,
+    layer: int,
 ) -> Tensor:
     """Every stream over its own past and itself -> [T, H * K]. With caches, writes the new rows behind their length."""
     parts = []

@@ -61,7 +61,11 @@ def parse_rope(fields: Json) -> Rope:
 
 def tensors(config: ModelConfig) -> Iterator[Tensors]:
     """(parameter, the checkpoint's tensors that stack into it with their row counts), both ways."""
-    q, kv, inner = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim, config.intermediate_size
+    q, kv, inner = (
+        config.n_heads * config.head_dim,
+        config.n_kv_heads * config.head_dim,
+        config.intermediate_size,
+    )
     width = config.hidden_size
     yield "embedding", (("encoder.embed_tokens.weight", config.vocab_size),)
     for i in range(config.n_layers):

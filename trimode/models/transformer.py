@@ -22,7 +22,11 @@ class Model(Protocol):
     config: ModelConfig
 
     def __call__(
-        self, tokens_T: Tensor, positions_T: Tensor, visibility: Visibility, cache: Sequence[KVCache] | None = None
+        self,
+        tokens_T: Tensor,
+        positions_T: Tensor,
+        visibility: Visibility,
+        cache: Sequence[KVCache] | None = None,
     ) -> Tensor:
         """Hidden rows [T, D]. Writes the rows' keys and values behind the length of each stream's cache."""
         ...
@@ -80,7 +84,11 @@ class Transformer(nn.Module):
         self.register_buffer("inverse_K", inverse_frequencies(config.rope, config.head_dim), persistent=False)
 
     def forward(
-        self, tokens_T: Tensor, positions_T: Tensor, visibility: Visibility, cache: Sequence[KVCache] | None = None
+        self,
+        tokens_T: Tensor,
+        positions_T: Tensor,
+        visibility: Visibility,
+        cache: Sequence[KVCache] | None = None,
     ) -> Tensor:
         config = self.config
         cos, sin = rotations(self.inverse_K, positions_T, config.rope, config.n_heads, config.n_kv_heads)

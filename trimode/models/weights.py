@@ -43,7 +43,9 @@ def find_files(folder: Path) -> dict[Path, list[str] | None]:
     return files
 
 
-def load(folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensors], optional: Iterable[str] = ()) -> None:
+def load(
+    folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensors], optional: Iterable[str] = ()
+) -> None:
     """Fill `parameters` from the folder's files, converting to their dtype. Mutates them.
 
     `optional` names tensors that may be present and are ignored (a stored copy of a tied head).
@@ -70,7 +72,11 @@ def load(folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensor
 
 
 def save(
-    folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensors], dtype: torch.dtype, max_shard: str = "5GB"
+    folder: Path,
+    parameters: Mapping[str, Tensor],
+    wanted: Iterable[Tensors],
+    dtype: torch.dtype,
+    max_shard: str = "5GB",
 ) -> None:
     """Write the checkpoint's own tensor names; shards and index as everybody names them."""
     state = {}

@@ -10,7 +10,17 @@ from pathlib import Path
 
 from trimode.errors import InvalidInput
 
-SKIPPED = ("test", "tests", "idlelib", "lib2to3", "encodings", "pydoc_data", "site-packages", "__pycache__", "turtledemo")
+SKIPPED = (
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "encodings",
+    "pydoc_data",
+    "site-packages",
+    "__pycache__",
+    "turtledemo",
+)
 MAX_BYTES = 300_000
 
 

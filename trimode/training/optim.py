@@ -26,7 +26,11 @@ def optimizers(model: nn.Module, rates: Rates) -> list[torch.optim.Optimizer]:
     return [
         torch.optim.Muon([{"params": matrices, "peak": rates.muon}], lr=rates.muon, weight_decay=0.01),
         torch.optim.AdamW(
-            [{"params": rest, "peak": rates.adam}], lr=rates.adam, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+            [{"params": rest, "peak": rates.adam}],
+            lr=rates.adam,
+            betas=(0.9, 0.95),
+            weight_decay=0.0,
+            fused=True,
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""Task `arithmetic`: digit by digit from the right, each line one table lookup, the result growing to the left."""
+"""Task `arithmetic`: digit by digit from the right, one table lookup a line, the result grows leftwards."""
 
 import random
 import re
@@ -63,9 +63,7 @@ def multiply(left: int, right: int) -> tuple[list[str], int]:
         product = x * right
         total = product + carry
         done = f"{total % 10}{done}"
-        lines.append(
-            f"{x} x {right} = {product}, {product} + {carry} = {total} carry {total // 10}, so {done}"
-        )
+        lines.append(f"{x} x {right} = {product}, {product} + {carry} = {total} carry {total // 10}, so {done}")
         carry = total // 10
     return lines + _last_carry(carry, done), left * right
 

@@ -1,4 +1,4 @@
-"""Task `function`: a request names a function, its parameters and a behaviour; the answer is its Python source."""
+"""Task `function`: a request names a function, its parameters and a behaviour; the answer is its source."""
 
 import ast
 import itertools
@@ -34,7 +34,7 @@ def make(rng: random.Random) -> Example:
 
 
 def check(example: Example, text: str) -> bool:
-    """The same program, or one function of the right signature with the same results on the sample arguments."""
+    """The same program, or a function of the same signature and the same results on samples."""
     if python_source.same_tree(example.answer, text):
         return True
     good, found = _only_function(example.answer), _only_function(text)

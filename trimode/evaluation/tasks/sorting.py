@@ -14,7 +14,7 @@ def make(rng: random.Random) -> Example:
     order = rng.choice(("ascending", "descending"))
     n_items = rng.choice((3, 3, 4, 4, 5, 5, 6, 7, 8))
     items = _words(rng, n_items) if rng.random() < 0.4 else [rng.randrange(100) for _ in range(n_items)]
-    answer = json.dumps(sorted(items, reverse=order == "descending"))  # type: ignore[type-var]
+    answer = json.dumps(sorted(items, reverse=order == "descending"))
     return ask("sort", rng.choice(_INSTRUCTIONS).format(order), ", ".join(map(str, items)), answer)
 
 

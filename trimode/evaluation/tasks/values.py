@@ -1,5 +1,6 @@
-"""Random values for prompts: names, dates, numbers, identifiers. Everything is drawn from the given generator."""
+"""Random values for prompts: names, dates, numbers, identifiers. All are drawn from the given generator."""
 
+import calendar
 import keyword
 import random
 
@@ -7,11 +8,11 @@ from trimode.evaluation.tasks import names, words
 
 Scalar = int | float | bool | str
 
-_ONSETS = "b c d f g h k l m n p r s t v w z br ch dr gr kl pl sh st tr".split()
-_VOWELS = "a e i o u ai ea ou".split()
+_ONSETS = (*"bcdfghklmnprstvwz", "br", "ch", "dr", "gr", "kl", "pl", "sh", "st", "tr")
+_VOWELS = (*"aeiou", "ai", "ea", "ou")
 _CODAS = ("", "", "", "n", "r", "l", "s", "m", "k", "x")
 _INVENTED = 0.3  # the share of names no list holds, which can only be copied
-MONTHS = ("January February March April May June July August September October November December").split()
+MONTHS = tuple(calendar.month_name)[1:]
 
 
 def invented_word(rng: random.Random) -> str:

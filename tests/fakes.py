@@ -1,0 +1,94 @@
+"""Stand-ins that make decoders and the engine testable in milliseconds: a scripted model, a byte tokenizer, tiny real models."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import torch
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, pre_tokenizers
+from tokenizers.decoders import ByteLevel
+from torch import Tensor
+
+from trimode.cache import KVCache
+from trimode.config import ModelConfig, Rope
+from trimode.models.checkpoint import empty
+from trimode.models.transformer import Transformer, initialise
+from trimode.numerics.visibility import Visibility
+from trimode.tokenizer import Tokenizer
+
+MASK, EOS = 3, 2
+
+
+def tiny_config(**changes: object) -> ModelConfig:
+    """A geometry small enough for a test, with every peculiarity of the family: head_dim != hidden / heads, GQA."""
+    fields: dict[str, object] = dict(
+        model_type="nemotron_labs_diffusion", vocab_size=61, hidden_size=24, intermediate_size=40, n_layers=2,
+        n_heads=4, n_kv_heads=2, head_dim=8, norm_eps=1e-5, context_length=256, rope=Rope(theta=10000.0), tied=False,
+        mask_token_id=MASK, eos_token_ids=(EOS,), bos_token_id=1, block_size=8, dtype="float32",
+    )  # fmt: skip
+    return ModelConfig(**(fields | changes))  # type: ignore[arg-type]
+
+
+@lru_cache
+def tiny_model(seed: int = 0, sharpness: float = 6.0) -> Transformer:
+    """Random weights, fp32; the head is scaled so that choices are clear and texts vary."""
+    model = empty(tiny_config(), torch.float32, torch.device("cpu"))
+    initialise(model, seed)
+    with torch.no_grad():
+        model.embedding.mul_(50)
+        model.head.mul_(50 * sharpness)
+    return model.eval().requires_grad_(False)
+
+
+class ScriptedModel:
+    """Knows the text by heart: position p of the true text is `truth(p)`, a canvas guesses `guess(p)` there.
+
+    A read row whose own token is the mask is a canvas row and names its own position; any other names the next one.
+    Guesses carry the probability `sure(p)`, the rest is spread evenly.
+    """
+
+    def __init__(
+        self, truth: Callable[[int], int], guess: Callable[[int], int], sure: Callable[[int], float] = lambda p: 0.95,
+        *, vocab_size: int = 61, context_length: int = 256,
+    ) -> None:  # fmt: skip
+        self.config = tiny_config(vocab_size=vocab_size, context_length=context_length)
+        self.truth, self.guess, self.sure = truth, guess, sure
+        self.embedding = torch.zeros(vocab_size, 1)
+        self.calls: list[int] = []  # rows of every forward
+
+    def __call__(
+        self,
+        tokens_T: Tensor,
+        positions_T: Tensor,
+        visibility: Visibility,
+        cache: Sequence[KVCache] | None = None,
+    ) -> Tensor:
+        self.calls.append(len(tokens_T))
+        is_canvas = tokens_T == MASK
+        return torch.stack([torch.where(is_canvas, positions_T, positions_T + 1), is_canvas.long()], -1).double()
+
+    def logits(self, hidden_SD: Tensor) -> Tensor:
+        out = torch.empty(len(hidden_SD), self.config.vocab_size, dtype=torch.float64)
+        for row, (position, is_canvas) in enumerate(hidden_SD.long().tolist()):
+            p = self.sure(position) if is_canvas else 0.99
+            out[row] = torch.log(torch.tensor((1 - p) / (self.config.vocab_size - 1), dtype=torch.float64))
+            out[row, self.guess(position) if is_canvas else self.truth(position)] = torch.log(torch.tensor(p))
+        return out
+
+    def new_cache(self, capacity: int) -> KVCache:
+        return KVCache(1, 1, 1, capacity, torch.float32, torch.device("cpu"))
+
+
+def byte_tokenizer() -> Tokenizer:
+    """Ids 0-3 are special (pad, bos, eos, mask), then one id per byte; ChatML markers and a template."""
+    special = ["<|pad|>", "<|bos|>", "<|eos|>", "<|mask|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Backend(models.BPE(vocab={s: i for i, s in enumerate(special + alphabet)}, merges=[]))
+    backend.add_special_tokens([*special, "<|im_start|>", "<|im_end|>"])
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = ByteLevel()
+    chat = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return Tokenizer(backend, chat, "<|bos|>")

@@ -1,0 +1,173 @@
+"""The Python front door: load a checkpoint, generate, stream, chat. Texts in, completions out; the engine is below."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+from trimode.decoding import DEFAULT_MODE, build
+from trimode.engine.engine import Engine
+from trimode.engine.events import Event
+from trimode.engine.request import Request
+from trimode.errors import InvalidInput
+from trimode.models.checkpoint import load_model, read_json, resolve
+from trimode.models.transformer import Transformer
+from trimode.numerics.sampling import Sampling
+from trimode.spans import KINDS, FinishReason
+from trimode.tokenizer import Message, Tokenizer
+
+BUNDLED = Path(__file__).parent / "assets"
+Prompt = str | Sequence[int]
+
+
+class Options(TypedDict, total=False):
+    """What `generate`, `stream` and `chat` take besides the prompt; a parameter the mode does not have is refused."""
+
+    mode: str  # ar, diffusion, self_speculation (default)
+    max_tokens: int  # default 256
+    temperature: float  # default: generation_config.json's, else 0 (greedy)
+    seed: int
+    stop: str | Sequence[str]
+    block_size: int
+    confidence_threshold: float | None
+    max_denoising_steps: int | None
+    anchor: Literal["fused", "canvas", "none"]
+    placement: Literal["linear"]
+    draft_length: int | None
+    fallback_below: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """An answer with its cost. `token_ids` include an ending EOS, `text` does not; forwards are counted by kind."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    mode: str
+    placement: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    forwards: dict[str, int]  # by kind, and their `total`
+    tokens_per_forward: float
+    acceptance_length: float | None  # tokens per verify forward, bonus included; None where nothing was verified
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self) | {"token_ids": list(self.token_ids)}
+
+
+def load(source: str | Path | None = None, *, dtype: str | None = None, device: str | None = None) -> "LLM":
+    """Load a checkpoint folder or Hub id, the bundled small model by default.
+
+    dtype: float32, bfloat16 or float16 (default: float32 on CPU, the checkpoint's own on CUDA).
+    Raises CheckpointError for missing or damaged files, InvalidInput for an unknown dtype.
+    """
+    folder = resolve(source or BUNDLED)
+    generation = folder / "generation_config.json"
+    defaults = read_json(generation) if generation.exists() else {}
+    temperature = float(defaults.get("temperature") or 0.0) if defaults.get("do_sample") else 0.0
+    return LLM(load_model(folder, dtype, device), Tokenizer.load(folder), temperature)
+
+
+class LLM:
+    """A model with its tokenizer. Every call makes its own engine; the weights are shared."""
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, temperature: float = 0.0) -> None:
+        self.model, self.tokenizer, self.default_temperature = model, tokenizer, temperature
+
+    @overload
+    def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion: ...
+    @overload
+    def generate(self, prompt: Sequence[str | Sequence[int]], **options: Unpack[Options]) -> list[Completion]: ...
+    def generate(self, prompt: Any, **options: Unpack[Options]) -> Any:
+        """Continue one prompt (text or token ids), or a list of them together in shared forwards.
+
+        Raises InvalidInput, before anything runs, for a prompt or a parameter outside its range.
+        """
+        is_one = isinstance(prompt, str) or all(isinstance(token, int) for token in prompt)
+        engine = Engine(self.model, self.tokenizer)
+        requests = [self.submit(engine, one, **options) for one in ([prompt] if is_one else prompt)]
+        while not engine.is_idle:
+            engine.step()
+        completions = [completion(request) for request in requests]
+        return completions[0] if is_one else completions
+
+    def stream(self, prompt: Prompt, *, watch: bool = False, **options: Unpack[Options]) -> "Stream":
+        """Continue one prompt, event by event; `watch` adds the open canvas to the events."""
+        engine = Engine(self.model, self.tokenizer)
+        return Stream(engine, self.submit(engine, prompt, watch=watch, **options))
+
+    def chat(self, messages: str | Sequence[Message], **options: Unpack[Options]) -> Completion:
+        """Answer a conversation: a text, or messages with `role` and `content`."""
+        return self.generate(self.chat_prompt(messages), **options)
+
+    def chat_prompt(self, messages: str | Sequence[Message]) -> list[int]:
+        """The token ids of a conversation, the assistant's turn opened."""
+        turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        return self.tokenizer.encode_chat(turns)
+
+    def submit(self, engine: Engine, prompt: Prompt, *, watch: bool = False, **options: Unpack[Options]) -> Request:
+        """Check a prompt and its options, and queue it in an engine."""
+        if isinstance(prompt, str):
+            tokens = self.tokenizer.encode(prompt)
+        else:
+            tokens = list(prompt)
+            check_reserved(tokens, self.tokenizer)
+        chosen: dict[str, Any] = dict(options)
+        mode = chosen.pop("mode", DEFAULT_MODE)
+        sampling = Sampling(temperature=chosen.pop("temperature", self.default_temperature), seed=chosen.pop("seed", 0))
+        stop = chosen.pop("stop", ())
+        max_tokens = chosen.pop("max_tokens", 256)
+        return engine.submit(
+            tokens, build(mode, self.model.config, **chosen), max_tokens=max_tokens, sampling=sampling,
+            stop=(stop,) if isinstance(stop, str) else stop, watch=watch,
+        )  # fmt: skip
+
+
+class Stream:
+    """Events of one answer as they come. Iterate to the end, or `close` to stop early; `completion` is the answer so far."""
+
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self._engine, self._request = engine, request
+
+    def __iter__(self) -> Iterator[Event]:
+        while self._request.finish is None:
+            yield from self._engine.step()
+
+    def close(self) -> Event:
+        """Stop now, keeping the text so far; finish_reason is then `cancelled`."""
+        return self._engine.abort(self._request)
+
+    @property
+    def completion(self) -> Completion:
+        return completion(self._request)
+
+
+def completion(request: Request) -> Completion:
+    """What a request has come to; a request not yet at its end counts as cancelled."""
+    counts, answer = request.counts, request.answer
+    total = counts.forwards.total()
+    verified = counts.forwards["verify"]
+    drafted = counts.tokens["draft"] + counts.tokens["verify"]
+    return Completion(
+        text=request.text.sent if request.text else "",
+        token_ids=answer,
+        finish_reason=request.finish or "cancelled",
+        mode=request.decoder.mode,
+        placement=getattr(request.decoder, "placement", None),
+        prompt_tokens=request.n_prompt,
+        completion_tokens=len(answer),
+        forwards={kind: counts.forwards[kind] for kind in KINDS if counts.forwards[kind]} | {"total": total},
+        tokens_per_forward=len(answer) / total if total else 0.0,
+        acceptance_length=drafted / verified if verified else None,
+        seconds=request.seconds,
+    )
+
+
+def check_reserved(tokens: Sequence[int], tokenizer: Tokenizer) -> None:
+    """Refuse special ids that no prompt may hold; chat markup and the begin and end of text are fine."""
+    for position, token in enumerate(tokens):
+        if token in tokenizer.reserved:
+            raise InvalidInput(f"prompt token {position} is {token}, a reserved id that no prompt may hold")
