@@ -71,7 +71,7 @@ def stages(scale: float) -> list[Stage]:
 
 def documents(tokenizer: Tokenizer, seed: int, code_tokens: int) -> Callable[[int], Document]:
     """Document i as a pure function of (seed, i): a task, plain or as a chat turn, or a window of source code."""
-    files = [tokenizer.encode(text) + [EOS] for text in read_files(LISTING, library(), "train")]
+    files = [[*tokenizer.encode(text), EOS] for text in read_files(LISTING, library(), "train")]
     sizes = [len(file) for file in files]
     names = sorted(TASKS)
     user, assistant = tokenizer.encode("user\n"), tokenizer.encode("assistant\n")

@@ -1,4 +1,4 @@
-"""Stand-ins that make decoders and the engine testable in milliseconds: a scripted model, a byte tokenizer, tiny real models."""
+"""Stand-ins that make everything testable in milliseconds: a scripted model, a byte tokenizer, tiny real models."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -53,7 +53,7 @@ class ScriptedModel:
     ) -> None:  # fmt: skip
         self.config = tiny_config(vocab_size=vocab_size, context_length=context_length)
         self.truth, self.guess, self.sure = truth, guess, sure
-        self.embedding = torch.zeros(vocab_size, 1)
+        self.dtype, self.device = torch.float32, torch.device("cpu")
         self.calls: list[int] = []  # rows of every forward
 
     def __call__(

@@ -80,7 +80,7 @@ class LLM:
     @overload
     def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion: ...
     @overload
-    def generate(self, prompt: Sequence[str | Sequence[int]], **options: Unpack[Options]) -> list[Completion]: ...
+    def generate(self, prompt: list[str] | list[list[int]], **options: Unpack[Options]) -> list[Completion]: ...
     def generate(self, prompt: Any, **options: Unpack[Options]) -> Any:
         """Continue one prompt (text or token ids), or a list of them together in shared forwards.
 
@@ -127,7 +127,10 @@ class LLM:
 
 
 class Stream:
-    """Events of one answer as they come. Iterate to the end, or `close` to stop early; `completion` is the answer so far."""
+    """Events of one answer as they come. Iterate to the end, or `close` to stop early.
+
+    `completion` is the answer so far.
+    """
 
     def __init__(self, engine: Engine, request: Request) -> None:
         self._engine, self._request = engine, request

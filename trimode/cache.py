@@ -32,7 +32,7 @@ class KVCache:
         return self.k_LGSK.shape[2]
 
     def append(self, layer: int, k_RGK: Tensor, v_RGK: Tensor) -> tuple[Tensor, Tensor]:
-        """Write rows behind `length` (which stays) and return views of past and new, [G, length + R, K] each. Mutates."""
+        """Write rows behind `length`, which stays; views of past and new, [G, length + R, K] each. Mutates."""
         stop = self.length + k_RGK.shape[0]
         self.k_LGSK[layer, :, self.length : stop] = k_RGK.transpose(0, 1)
         self.v_LGSK[layer, :, self.length : stop] = v_RGK.transpose(0, 1)

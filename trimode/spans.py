@@ -99,7 +99,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picks:
-    """The rows a span wanted, told apart by where they stand: `commit` names next tokens, `canvases` their own slots."""
+    """The rows a span wanted, by where they stand: `commit` names next tokens, `canvases` their own slots."""
 
     commit: Rows
     canvases: tuple[Rows, ...]

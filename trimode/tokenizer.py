@@ -109,7 +109,7 @@ def check_messages(messages: Sequence[Message]) -> None:
         raise InvalidInput("messages is empty, at least one is needed")
     for index, message in enumerate(messages):
         for field in ("role", "content"):
-            if not isinstance(message, Mapping) or not isinstance(message.get(field), str):
+            if not hasattr(message, "get") or not isinstance(message.get(field), str):
                 raise InvalidInput(f"messages[{index}].{field} is missing or not a text")
 
 

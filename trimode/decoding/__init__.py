@@ -1,4 +1,4 @@
-"""The modes, one file each, and the one table of them. A decoder is a value: `build("diffusion", config, anchor="none")`."""
+"""The modes, one file each, and the one table of them. A decoder is a value: `build("ar", config)`."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields

@@ -26,7 +26,7 @@ class Decoder(Protocol[S]):
     mode: ClassVar[str]
 
     def start(self, tokens: Sequence[int], end: int) -> S:
-        """The state of a request that has these tokens and may grow to `end` of them. Called again on a change of mode."""
+        """The state of a request that has these tokens and may grow to `end` of them; also on a change of mode."""
         ...
 
     def plan(self, state: S, tokens: Sequence[int], cache_len: int, budget_rows: int) -> Span:
@@ -70,7 +70,7 @@ def check_options(decoder: Any) -> None:
         choices = item.metadata.get("choices")
         if choices is not None and value not in choices:
             raise InvalidInput(f"{item.name} is {value!r}, allowed are {', '.join(choices)}")
-        if value is None or low is None:
+        if value is None or low is None or high is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             limit = f"at least {low}" if high == math.inf else f"{low} to {high}"

@@ -86,7 +86,7 @@ class Diffusion:
         return min(self.block_size, state.end - state.length)
 
     def _open(self, block: Sequence[int]) -> list[int]:
-        """Masked slots still to be filled. After an EOS nothing matters; the model card's decoder fills it all the same."""
+        """Masked slots to fill. Those after an EOS do not matter; the model card's decoder fills them all the same."""
         stop = len(block) if self.anchor == "canvas" else self._first_eos(block)
         return [slot for slot in range(stop) if block[slot] == self.mask_token_id]
 

@@ -1,4 +1,4 @@
-"""The wheel: plan, admit, run once, advance each, roll caches back, emit events. Knows no mode and no meaning of a row."""
+"""The wheel: plan, admit, run once, advance each, roll caches back, emit events. Knows no mode."""
 
 import time
 from collections import deque
@@ -108,7 +108,7 @@ def check_prompt(prompt: Sequence[int], vocab_size: int, mask_token_id: int, con
     if not prompt:
         raise InvalidInput("the prompt is empty, at least one token is needed")
     for position, token in enumerate(prompt):
-        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
+        if type(token) is not int or not 0 <= token < vocab_size:
             raise InvalidInput(f"prompt token {position} is {token!r}, allowed is 0 to {vocab_size - 1}")
         if token == mask_token_id:
             raise InvalidInput(f"prompt token {position} is {token}, the mask, which is reserved")

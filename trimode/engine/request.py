@@ -14,7 +14,7 @@ from trimode.spans import FinishReason, Kind
 
 @dataclass(slots=True)
 class Counts:
-    """What a request has cost. `forwards` were read; `prefill_parts` are earlier chunks of a long prompt, read by nobody."""
+    """What a request has cost. `forwards` were read; earlier chunks of a long prompt, `prefill_parts`, were not."""
 
     forwards: Counter[Kind] = field(default_factory=Counter)
     tokens: Counter[Kind] = field(default_factory=Counter)  # emitted by forwards of a kind

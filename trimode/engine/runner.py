@@ -27,15 +27,15 @@ class Job:
 @torch.inference_mode()
 def run(model: Model, jobs: Sequence[Job]) -> list[Picks]:
     """Feed all jobs in one forward. Writes keys and values behind each cache's length, which it leaves alone."""
-    weight = model.embedding
+    device = model.device
     layouts = [layout(job.span) for job in jobs]
     pasts = [job.cache.length for job in jobs]
-    tokens = torch.tensor([token for part in layouts for token in part.tokens], device=weight.device)
+    tokens = torch.tensor([token for part in layouts for token in part.tokens], device=device)
     positions = torch.tensor(
         [past + offset for part, past in zip(layouts, pasts, strict=True) for offset in part.offsets],
-        device=weight.device,
+        device=device,
     )
-    visibility = serving([job.span for job in jobs], pasts, weight.dtype, weight.device)
+    visibility = serving([job.span for job in jobs], pasts, model.dtype, device)
     for job in jobs:
         job.cache.reserve(job.cache.length + job.span.n_rows)
     hidden_TD = model(tokens, positions, visibility, [job.cache for job in jobs])
@@ -43,8 +43,8 @@ def run(model: Model, jobs: Sequence[Job]) -> list[Picks]:
     rows = [start + row for start, part in zip(starts, layouts, strict=False) for row in part.reads]
     if not rows:
         return [_picks(job.span, np.empty(0, np.int64), np.empty(0)) for job in jobs]
-    wanted = hidden_TD if len(rows) == len(tokens) else hidden_TD[torch.tensor(rows, device=weight.device)]
-    banned = torch.tensor([model.config.mask_token_id], device=weight.device)
+    wanted = hidden_TD if len(rows) == len(tokens) else hidden_TD[torch.tensor(rows, device=device)]
+    banned = torch.tensor([model.config.mask_token_id], device=device)
     token_S, confidence_S = pick(model.logits(wanted), [d for job in jobs for d in draws(job)], banned)
     ends = accumulate((job.span.n_read for job in jobs), initial=0)
     return [_picks(job.span, token_S[a:b], confidence_S[a:b]) for job, (a, b) in zip(jobs, pairwise(ends), strict=True)]

@@ -8,7 +8,8 @@ def admit(rows: Sequence[int], max_rows: int) -> list[int]:
 
     Whoever runs goes to the end of the queue, so everybody waits a bounded number of forwards.
     """
-    admitted, left = [], max_rows
+    admitted: list[int] = []
+    left = max_rows
     for index, n in enumerate(rows):
         if n <= left or not admitted:
             admitted.append(index)

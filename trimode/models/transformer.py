@@ -21,6 +21,11 @@ class Model(Protocol):
 
     config: ModelConfig
 
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def device(self) -> torch.device: ...
+
     def __call__(
         self,
         tokens_T: Tensor,
@@ -97,6 +102,14 @@ class Transformer(nn.Module):
         for index, layer in enumerate(self.layers):
             x_TD = layer(x_TD, cos, sin, visibility, cache, index)
         return rms_norm(x_TD, self.norm, config.norm_eps)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.device
 
     def logits(self, hidden_SD: Tensor) -> Tensor:
         return F.linear(hidden_SD, self.head)

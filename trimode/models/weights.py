@@ -1,4 +1,4 @@
-"""Safetensors in and out: name maps both ways, every missing, extra or misshapen tensor named. Never runs code or pickles.
+"""Safetensors in and out: name maps both ways, every missing, extra or misshapen tensor named. Runs no code, no pickle.
 
 Files are memory-mapped and copied tensor by tensor into place, so the peak is about one copy of the weights.
 """
@@ -79,7 +79,7 @@ def save(
     max_shard: str = "5GB",
 ) -> None:
     """Write the checkpoint's own tensor names; shards and index as everybody names them."""
-    state = {}
+    state: dict[str, Tensor] = {}
     for parameter, pieces in wanted:
         rows = parameters[parameter].detach().to("cpu", dtype).split([n for _, n in pieces])
         state.update((name, row.contiguous()) for (name, _), row in zip(pieces, rows, strict=True))

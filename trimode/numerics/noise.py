@@ -14,7 +14,7 @@ class Noise:
     """Which canvases training sees.
 
     block_sizes: one is drawn per document. draft_share: the part of blocks shown as a drafter sees them, a clean prefix
-    (empty in half of the cases) and then masks only, every masked target with weight 1: an emphasis, not part of the bound.
+    (empty in half of the cases) and then masks only, each with weight 1: an emphasis, not part of the bound.
     """
 
     block_sizes: tuple[int, ...]

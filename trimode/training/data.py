@@ -92,7 +92,8 @@ class Batch:
 
 def pack(packs: Sequence[Sequence[Sample]], rows: int, mask_token_id: int) -> Batch:
     """Lay every pack of samples into one stream of `rows` rows; padding is mask tokens that nobody sees or scores."""
-    tokens, positions = [], []
+    tokens: list[int] = []
+    positions: list[int] = []
     ar: list[Target] = []
     diffusion: list[Target] = []
     for index, samples in enumerate(packs):

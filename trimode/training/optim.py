@@ -15,7 +15,7 @@ class Rates:
 
 
 def wsd(step: int, steps: int, warmup: int, decay: int) -> float:
-    """Warm-up, stable, decay: a factor in (0, 1], linear up over `warmup` steps and linear down over the last `decay`."""
+    """Warm-up, stable, decay: a factor in (0, 1], linear up over `warmup` steps, down over the last `decay`."""
     return min(1.0, (step + 1) / max(warmup, 1), (steps - step) / max(decay, 1))
 
 

@@ -1,4 +1,4 @@
-"""A plain single-process training loop over batches: forward, loss, step, one line of log. Owns the clock, not the maths."""
+"""A plain single-process training loop: forward, loss, step, one line of log. Owns the clock, not the maths."""
 
 import json
 import math
@@ -43,7 +43,7 @@ def train(model: Transformer, batches: Iterator[Batch], schedule: Schedule, log:
         set_rates(optims, wsd(step, schedule.steps, schedule.warmup, int(schedule.steps * schedule.decay_share)))
         with torch.autocast(device, torch.bfloat16):
             loss = joint_loss(model, batch, schedule.weights)
-        loss.value.backward()  # type: ignore[no-untyped-call]
+        loss.value.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.clip)
         for optim in optims:
             optim.step()
