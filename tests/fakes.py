@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer as Backend
@@ -11,12 +12,46 @@ from torch import Tensor
 
 from trimode.cache import KVCache
 from trimode.config import ModelConfig, Rope
+from trimode.decoding import MODES, Decoder, build
+from trimode.engine.engine import Engine
+from trimode.engine.request import Request
 from trimode.models.checkpoint import empty
 from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.visibility import Visibility
 from trimode.tokenizer import Tokenizer
 
 MASK, EOS = 3, 2
+BYTES = 262  # vocabulary of `byte_tokenizer`
+
+# What every mode must keep, it must keep here: each mode as it comes, and settings that reach the corners.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {mode: (mode, {}) for mode in MODES} | {
+    "fused": ("diffusion", dict(block_size=5, confidence_threshold=0.5)),
+    "canvas": ("diffusion", dict(block_size=5, confidence_threshold=0.5, anchor="canvas")),
+    "none": ("diffusion", dict(block_size=5, confidence_threshold=0.5, anchor="none")),
+    "quota": ("diffusion", dict(block_size=8, confidence_threshold=None, max_denoising_steps=3)),
+    "draft of 3": ("self_speculation", dict(draft_length=3, fallback_below=0.0)),
+    "draft of 8": ("self_speculation", dict(draft_length=8, fallback_below=0.0)),
+}
+
+
+def decoder(variant: str, config: ModelConfig) -> Decoder[Any]:
+    """A row of VARIANTS as a decoder."""
+    mode, options = VARIANTS[variant]
+    return build(mode, config, **options)
+
+
+def drain(engine: Engine) -> None:
+    """Step until every request has ended."""
+    while not engine.is_idle:
+        engine.step()
+
+
+def alone(model: Any, variant: str, prompt: Sequence[int], **submitted: Any) -> Request:
+    """One request in an engine of its own, run to its end."""
+    engine = Engine(model)
+    request = engine.submit(prompt, decoder(variant, model.config), **submitted)
+    drain(engine)
+    return request
 
 
 def tiny_config(**changes: object) -> ModelConfig:
@@ -37,6 +72,21 @@ def tiny_model(seed: int = 0, sharpness: float = 6.0) -> Transformer:
     with torch.no_grad():
         model.embedding.mul_(50)
         model.head.mul_(50 * sharpness)
+    return model.eval().requires_grad_(False)
+
+
+@lru_cache
+def lively_model(seed: int = 0, sharpness: float = 0.7, **changes: Any) -> Transformer:
+    """Random weights whose canvas slots differ from one another and whose confidences spread over 0 to 1."""
+    model = empty(tiny_config(**changes), torch.float32, torch.device("cpu"))
+    initialise(model, seed)
+    with torch.no_grad():
+        model.embedding.mul_(50)
+        model.embedding[model.config.mask_token_id].mul_(0.3)  # masks are to look around, not at themselves
+        model.head.mul_(50 * sharpness)
+        for layer in model.layers:
+            layer.qkv[: -model.config.n_kv_heads * model.config.head_dim].mul_(3)  # queries and keys: sharp attention
+            layer.out.mul_(6)
     return model.eval().requires_grad_(False)
 
 
@@ -92,3 +142,13 @@ def byte_tokenizer() -> Tokenizer:
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     return Tokenizer(backend, chat, "<|bos|>")
+
+
+def reciter(text: str, n_prompt: int, *, sure: float = 0.95) -> ScriptedModel:
+    """Recites the bytes of a text from position n_prompt on, then EOS for ever; its guesses are right."""
+    tokens = byte_tokenizer().encode(text)
+
+    def truth(position: int) -> int:
+        return tokens[position - n_prompt] if 0 <= position - n_prompt < len(tokens) else EOS
+
+    return ScriptedModel(truth, truth, lambda position: sure, vocab_size=BYTES)

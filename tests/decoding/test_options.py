@@ -1,0 +1,100 @@
+"""A decoder is built from the table of modes with its parameters checked by name."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from tests.fakes import VARIANTS, decoder, tiny_config
+from trimode.decoding import DEFAULT_MODE, MODES, build, options
+from trimode.errors import InvalidInput
+
+CONFIG = tiny_config()
+
+
+def test_every_mode_stands_in_the_parametrised_tests() -> None:
+    assert {mode for mode, _ in VARIANTS.values()} == set(MODES)
+    assert DEFAULT_MODE in MODES
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_decoder_is_a_frozen_value(variant: str) -> None:
+    assert decoder(variant, CONFIG) == decoder(variant, CONFIG)
+    with pytest.raises((FrozenInstanceError, AttributeError, TypeError)):
+        decoder(variant, CONFIG).mode = "other"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_planning_twice_plans_the_same(mode: str) -> None:
+    built = build(mode, CONFIG)
+    state = built.start([4, 5, 6], 30)
+    assert built.plan(state, [4, 5, 6], 0, 99) == built.plan(state, [4, 5, 6], 0, 99)
+
+
+def test_the_block_size_is_the_checkpoints_by_default() -> None:
+    for mode in ("diffusion", "self_speculation"):
+        assert build(mode, tiny_config(block_size=13)).block_size == 13
+        assert build(mode, tiny_config(block_size=13), block_size=4).block_size == 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_option_has_a_help_text(mode: str) -> None:
+    assert all(item.metadata["help"] for item in options(mode).values())
+
+
+@pytest.mark.parametrize(
+    ("mode", "chosen", "allowed"),
+    [
+        ("diffusion", dict(block_size=0), "at least 1"),
+        ("diffusion", dict(block_size=-3), "at least 1"),
+        ("diffusion", dict(block_size=True), "at least 1"),
+        ("diffusion", dict(block_size="8"), "at least 1"),
+        ("diffusion", dict(block_size=2.5), "at least 1"),
+        ("diffusion", dict(confidence_threshold=-0.1), "at least 0"),
+        ("diffusion", dict(confidence_threshold=float("nan")), "at least 0"),
+        ("diffusion", dict(max_denoising_steps=0), "at least 1"),
+        ("diffusion", dict(max_denoising_steps=1.5), "at least 1"),
+        ("diffusion", dict(anchor="seeded"), "fused, canvas, none"),
+        ("diffusion", dict(anchor=None), "fused, canvas, none"),
+        ("self_speculation", dict(block_size=0), "at least 1"),
+        ("self_speculation", dict(draft_length=0), "at least 1"),
+        ("self_speculation", dict(draft_length=3.5), "at least 1"),
+        ("self_speculation", dict(fallback_below=-1), "at least 0"),
+        ("self_speculation", dict(fallback_below=float("nan")), "at least 0"),
+        ("self_speculation", dict(placement="quadratic"), "linear"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_name_and_range(
+    mode: str, chosen: dict[str, object], allowed: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        build(mode, CONFIG, **chosen)
+    (name,) = chosen
+    assert name in str(refused.value)
+    assert allowed in str(refused.value)
+
+
+def test_none_is_refused_where_it_means_nothing() -> None:
+    for mode, name in (("diffusion", "block_size"), ("self_speculation", "fallback_below")):
+        with pytest.raises(InvalidInput, match=name):
+            build(mode, CONFIG, **{name: None})
+
+
+def test_a_parameter_of_another_mode_is_refused_with_those_of_this_one() -> None:
+    with pytest.raises(InvalidInput, match="draft_length.*'diffusion'.*block_size.*anchor"):
+        build("diffusion", CONFIG, draft_length=4)
+    with pytest.raises(InvalidInput, match="anchor.*'self_speculation'.*draft_length"):
+        build("self_speculation", CONFIG, anchor="none")
+    with pytest.raises(InvalidInput, match="block_size.*'ar'.*none"):
+        build("ar", CONFIG, block_size=4)
+
+
+@pytest.mark.parametrize("name", ["mask_token_id", "eos_token_ids"])
+def test_the_checkpoints_own_ids_are_no_options(name: str) -> None:
+    with pytest.raises(InvalidInput, match=name):
+        build("diffusion", CONFIG, **{name: 5})
+
+
+@pytest.mark.parametrize("mode", ["AR", "linearspec", "", None, 3])
+def test_an_unknown_mode_is_refused_with_the_known_ones(mode: object) -> None:
+    with pytest.raises(InvalidInput, match="mode is .*allowed are ar, diffusion, self_speculation"):
+        build(mode, CONFIG)  # type: ignore[arg-type]

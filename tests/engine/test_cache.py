@@ -1,0 +1,77 @@
+"""After any forward a request's cache is that of a fresh causal prefill over its committed tokens."""
+
+import pytest
+import torch
+
+from tests.fakes import VARIANTS, decoder, drain, lively_model
+from trimode.engine.engine import Engine
+from trimode.engine.runner import Job, run
+from trimode.models.transformer import Transformer
+from trimode.numerics.sampling import Sampling
+from trimode.spans import Span
+
+
+def prefilled(model: Transformer, tokens: list[int]) -> object:
+    cache = model.new_cache(len(tokens))
+    run(model, [Job(span=Span(commit=tuple(tokens), kind="prefill"), cache=cache, sampling=Sampling())])
+    cache.keep(len(tokens))
+    return cache
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("temperature", "max_rows"), [(0.0, 2048), (5.0, 2048), (5.0, 10)])
+def test_the_cache_equals_a_fresh_prefill_after_every_forward(
+    variant: str, temperature: float, max_rows: int
+) -> None:
+    model = lively_model(2)
+    engine = Engine(model, max_rows=max_rows)
+    sampling = Sampling(temperature=temperature, seed=1)
+    requests = [
+        engine.submit(prompt, decoder(variant, model.config), max_tokens=30, sampling=sampling)
+        for prompt in ([5], list(range(10, 33)))
+    ]
+    looks = []
+    while not engine.is_idle:
+        engine.step()
+        for request in requests:
+            if request.finish is None:
+                length = request.cache.length
+                assert length < len(request.tokens)
+                looks.append((request, request.cache.k_LGSK[:, :, :length].clone(),
+                              request.cache.v_LGSK[:, :, :length].clone()))  # fmt: skip
+    fresh = {request.id: prefilled(model, request.tokens) for request in requests}
+    assert len(looks) > 10
+    for request, k, v in looks:
+        cache = fresh[request.id]
+        torch.testing.assert_close(k, cache.k_LGSK[:, :, : k.shape[2]], atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(v, cache.v_LGSK[:, :, : v.shape[2]], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_all_but_the_last_token_and_the_open_block_is_cached_when_a_token_is_due(variant: str) -> None:
+    """Between cycles exactly one final token is not cached yet (`ar`, speculation), or one block (diffusion)."""
+    model = lively_model(0)
+    engine = Engine(model)
+    request = engine.submit([5, 6, 7], decoder(variant, model.config), max_tokens=40)
+    while not engine.is_idle:
+        engine.step()
+        missing = len(request.tokens) - request.cache.length
+        if request.finish is None:
+            block = getattr(request.decoder, "block_size", 1) if request.decoder.mode == "diffusion" else 1
+            assert 0 <= missing <= block
+            assert missing == 1 or request.decoder.mode == "diffusion"
+
+
+def test_a_cache_grows_with_its_text() -> None:
+    """Room for 1024 positions at first; a longer text doubles it and loses nothing."""
+    model = lively_model(0, eos_token_ids=(), context_length=2000)
+    engine = Engine(model)
+    prompt = [4 + i % 50 for i in range(1015)]
+    requests = [engine.submit(prompt, decoder(v, model.config), max_tokens=20) for v in ("ar", "draft of 8")]
+    drain(engine)
+    assert requests[0].cache.capacity >= 1034
+    assert requests[0].answer == requests[1].answer
+    short = Engine(model)
+    whole = short.submit([*prompt, *requests[0].answer[:15]], decoder("ar", model.config), max_tokens=5)
+    drain(short)
+    assert whole.answer == requests[0].answer[15:]

@@ -1,0 +1,66 @@
+"""Forwards by kind sum to the total, and tokens per forward mean what the documentation says."""
+
+import pytest
+
+from tests.fakes import VARIANTS, alone, lively_model
+from trimode.api import completion
+from trimode.engine.engine import Engine
+from trimode.spans import KINDS
+
+OWN_KINDS = {
+    "ar": {"prefill", "decode"},
+    "diffusion": {"prefill", "denoise", "commit"},
+    "self_speculation": {"prefill", "decode", "draft", "verify"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_forwards_by_kind_sum_to_the_total(variant: str) -> None:
+    model = lively_model(1)
+    for prompt, max_tokens in (([5], 1), ([9, 8], 2), ([30] * 9, 17), (list(range(4, 40)), 30)):
+        request = alone(model, variant, prompt, max_tokens=max_tokens)
+        answer = completion(request)
+        kinds = {kind: n for kind, n in answer.forwards.items() if kind != "total"}
+        assert set(kinds) <= OWN_KINDS[answer.mode] <= set(KINDS)
+        assert all(n > 0 for n in kinds.values())
+        assert sum(kinds.values()) == answer.forwards["total"]
+        assert kinds["prefill"] == 1
+        assert answer.tokens_per_forward == answer.completion_tokens / answer.forwards["total"]
+        assert answer.completion_tokens == len(answer.token_ids) == len(request.answer)
+        assert answer.prompt_tokens == len(prompt)
+
+
+@pytest.mark.parametrize("max_rows", [1, 5, 2048])
+def test_ar_makes_exactly_one_token_per_forward(max_rows: int) -> None:
+    from tests.fakes import decoder, drain
+
+    model = lively_model(1)
+    for prompt in ([5], [30] * 9, list(range(4, 40))):
+        for max_tokens in (1, 2, 30):
+            engine = Engine(model, max_rows=max_rows)
+            request = engine.submit(prompt, decoder("ar", model.config), max_tokens=max_tokens)
+            drain(engine)
+            assert completion(request).tokens_per_forward == 1.0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_tokens_are_counted_with_the_forward_that_made_them(variant: str) -> None:
+    request = alone(lively_model(1), variant, [5, 6], max_tokens=23)
+    assert request.counts.tokens.total() == len(request.answer)
+    assert set(+request.counts.tokens) <= set(request.counts.forwards)
+
+
+def test_acceptance_length_is_none_where_nothing_was_verified() -> None:
+    model = lively_model(1)
+    assert completion(alone(model, "ar", [5], max_tokens=9)).acceptance_length is None
+    assert completion(alone(model, "fused", [5], max_tokens=9)).acceptance_length is None
+    assert completion(alone(model, "draft of 8", [5], max_tokens=1)).acceptance_length is None
+    assert 2 <= completion(alone(model, "draft of 8", [5], max_tokens=9)).acceptance_length <= 8
+
+
+def test_no_more_rows_are_fed_than_the_text_and_one_canvas() -> None:
+    """The last block of a diffusion text, the bonus of a verification, the last token of ar: none is ever fed."""
+    model = lively_model(1, eos_token_ids=())
+    for variant in VARIANTS:
+        request = alone(model, variant, [5, 6], max_tokens=20)
+        assert request.cache.length < len(request.tokens)

@@ -1,0 +1,175 @@
+"""Noise is a pure function of its key, uniform and independent; what is chosen follows softmax(logits / T)."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from trimode.numerics.sampling import Draw, Sampling, draw, gumbel, pick
+
+NOBODY = torch.tensor([], dtype=torch.long)
+
+
+def noise(sampling: Sampling, positions: range, n: int, look: int = 0) -> Tensor:
+    """The noise of n token ids at each position, [positions, n]."""
+    keys = [draw(sampling, position, look).key for position in positions]
+    return gumbel(torch.tensor([key - (1 << 64) if key >> 63 else key for key in keys]), n)
+
+
+def uniform(sampling: Sampling, positions: range, n: int, look: int = 0) -> np.ndarray:
+    """The same, each value's distribution function applied: uniform on 0 to 1 if the noise is Gumbel's."""
+    return torch.exp(-torch.exp(-noise(sampling, positions, n, look))).numpy()
+
+
+def distance_from_uniform(values: np.ndarray) -> float:
+    """Kolmogorov-Smirnov statistic times sqrt(n): above 1.95 with probability 0.001."""
+    ordered, n = np.sort(values.ravel()), values.size
+    steps = np.arange(n + 1) / n
+    return float(max((ordered - steps[:-1]).max(), (steps[1:] - ordered).max()) * math.sqrt(n))
+
+
+def surprise(counts: np.ndarray, expected: np.ndarray) -> float:
+    """Chi-square in standard deviations above its mean (Wilson-Hilferty); 3.3 with probability 0.0005."""
+    free = counts.size - 1
+    chi2 = ((counts - expected) ** 2 / expected).sum()
+    return float(((chi2 / free) ** (1 / 3) - (1 - 2 / (9 * free))) / math.sqrt(2 / (9 * free)))
+
+
+WARM = Sampling(temperature=1.0, seed=5)
+
+
+def test_noise_is_a_pure_function_of_its_key() -> None:
+    first = noise(WARM, range(20), 50)
+    torch.rand(7)  # a global generator has no say
+    np.random.default_rng().random(7)
+    assert torch.equal(noise(WARM, range(20), 50), first)
+    assert torch.equal(noise(WARM, range(10, 20), 50), first[10:])  # nor has the batch
+    assert torch.equal(noise(WARM, range(20), 30), first[:, :30])  # nor the size of the vocabulary
+
+
+def test_the_temperature_is_no_part_of_the_key() -> None:
+    assert torch.equal(noise(Sampling(temperature=0.3, seed=5), range(9), 9), noise(WARM, range(9), 9))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: noise(Sampling(temperature=1.0, seed=6), range(100), 50),
+        lambda: noise(Sampling(temperature=1.0, seed=5, choice=1), range(100), 50),
+        lambda: noise(WARM, range(1, 101), 50),
+        lambda: noise(WARM, range(100), 50, look=1),
+        lambda: noise(WARM, range(100), 51)[:, 1:],
+    ],
+    ids=["seed", "choice", "position", "look", "token"],
+)
+def test_every_part_of_the_key_changes_all_the_noise(other: object) -> None:
+    """Different everywhere, and uncorrelated: |r| < 4 / sqrt(5000)."""
+    one, two = noise(WARM, range(100), 50), other()
+    assert not (one == two).any()
+    r = torch.corrcoef(torch.stack([one.flatten(), two.flatten()]))[0, 1]
+    assert abs(r) < 4 / math.sqrt(one.numel())
+
+
+def test_seeds_and_positions_are_not_interchangeable() -> None:
+    draws = [
+        draw(Sampling(temperature=1.0, seed=seed, choice=choice), position, look).key
+        for seed in range(6) for choice in range(6) for position in range(6) for look in range(6)
+    ]  # fmt: skip
+    assert len(set(draws)) == len(draws)
+
+
+@pytest.mark.parametrize("seed", [0, 1, -1, 2**63, 2**64 - 1])
+def test_noise_is_gumbel_for_any_seed(seed: int) -> None:
+    values = uniform(Sampling(temperature=1.0, seed=seed), range(200), 100)
+    assert np.isfinite(values).all()
+    assert distance_from_uniform(values) < 1.95
+
+
+@pytest.mark.parametrize("axis", ["token", "position", "look"])
+def test_noise_is_independent_between_neighbours(axis: str) -> None:
+    """Pairs of neighbours fall evenly into 8 x 8 cells; so do pairs of next neighbours."""
+    for gap in (1, 2, 31):
+        if axis == "token":
+            values = uniform(WARM, range(300), 100)
+            pairs = values[:, :-gap], values[:, gap:]
+        elif axis == "position":
+            values = uniform(WARM, range(300), 100)
+            pairs = values[:-gap], values[gap:]
+        else:
+            pairs = uniform(WARM, range(300), 100), uniform(WARM, range(300), 100, look=gap)
+        cells = np.histogram2d(pairs[0].ravel(), pairs[1].ravel(), bins=8, range=[[0, 1], [0, 1]])[0].ravel()
+        assert abs(surprise(cells, np.full(64, cells.sum() / 64))) < 3.3
+
+
+def test_a_greedy_choice_is_the_argmax_whatever_the_seed() -> None:
+    logits = torch.randn(50, 30, generator=torch.Generator().manual_seed(0))
+    draws = [draw(Sampling(seed=seed), 3, 0) for seed in range(50)]
+    token, confidence = pick(logits, draws, NOBODY)
+    assert token.tolist() == logits.argmax(-1).tolist()
+    assert confidence == pytest.approx(logits.softmax(-1).max(-1).values.numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 3.0])
+def test_the_mask_is_never_chosen_but_keeps_its_share_of_the_denominator(temperature: float) -> None:
+    logits = torch.randn(200, 7, generator=torch.Generator().manual_seed(1))
+    logits[:, 3] += 6  # the mask would win nearly always
+    draws = [draw(Sampling(temperature=temperature, seed=2), position, 0) for position in range(200)]
+    token, confidence = pick(logits, draws, torch.tensor([3]))
+    assert 3 not in token
+    whole = logits.softmax(-1).numpy()
+    assert confidence == pytest.approx(whole[np.arange(200), token], abs=1e-6)
+
+
+def test_confidence_is_that_of_temperature_one() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0]] * 40)
+    draws = [draw(Sampling(temperature=5.0, seed=1), position, 0) for position in range(40)]
+    token, confidence = pick(logits, draws, NOBODY)
+    assert len(set(token.tolist())) == 3
+    assert confidence == pytest.approx(logits[0].softmax(-1).numpy()[token], abs=1e-6)
+
+
+def test_each_row_has_its_own_temperature() -> None:
+    logits = torch.randn(60, 20, generator=torch.Generator().manual_seed(3))
+    ways = [Sampling(temperature=(0.0, 0.7, 4.0)[i % 3], seed=i) for i in range(60)]
+    draws = [draw(way, i, 0) for i, way in enumerate(ways)]
+    together = pick(logits, draws, NOBODY)
+    apart = [pick(logits[i : i + 1], [d], NOBODY) for i, d in enumerate(draws)]
+    assert together[0].tolist() == [int(token[0]) for token, _ in apart]
+    assert together[1] == pytest.approx([float(confidence[0]) for _, confidence in apart], abs=1e-6)
+
+
+@pytest.mark.parametrize("vary", ["position", "seed", "look", "choice"])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_sampled_tokens_follow_the_softmax_of_logits_over_temperature(temperature: float, vary: str) -> None:
+    n = 4000
+    logits_V = torch.tensor([1.0, 0.2, -0.5, 2.0, 0.0, -1.5])
+    banned = torch.tensor([3])
+    draws = [
+        draw(
+            Sampling(temperature=temperature, seed=i if vary == "seed" else 9, choice=i if vary == "choice" else 0),
+            i if vary == "position" else 4,
+            i if vary == "look" else 0,
+        )
+        for i in range(n)
+    ]
+    token, _ = pick(logits_V.expand(n, -1), draws, banned)
+    share = (logits_V.double() / temperature).index_fill(0, banned, float("-inf")).softmax(0).numpy()
+    counts = np.bincount(token, minlength=6)
+    assert counts[3] == 0
+    likely = share > 0
+    assert surprise(counts[likely], share[likely] * n) < 3.3
+
+
+def test_huge_and_tiny_logits_give_finite_confidences() -> None:
+    logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4]])
+    token, confidence = pick(logits, [Draw(temperature=0.0, key=0)] * 2, torch.tensor([2]))
+    assert token.tolist() == [0, 0]
+    assert confidence == pytest.approx([1.0, 1 / 3], rel=1e-3)  # what float32 can say
+
+
+def test_half_precision_logits_are_summed_in_single_precision() -> None:
+    logits = torch.zeros(1, 5000, dtype=torch.bfloat16)
+    _, confidence = pick(logits, [Draw(temperature=0.0, key=0)], NOBODY)
+    assert confidence == pytest.approx([1 / 5000], rel=1e-4)

@@ -1,0 +1,70 @@
+"""A span spelled out row by row: order, positions, limits, and what is refused."""
+
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError
+from typing import get_args
+
+import pytest
+from hypothesis import given
+
+from tests.strategies import spans
+from trimode.spans import KINDS, Canvas, Kind, Span, layout
+
+
+def canvas_rows(span: Span) -> Iterator[tuple[int, Canvas, int]]:
+    """(index of the canvas, canvas, slot) in the order of the rows."""
+    for index, canvas in enumerate(span.canvases):
+        for slot in range(len(canvas.tokens)):
+            yield index, canvas, slot
+
+
+@given(spans())
+def test_rows_are_the_commits_and_then_canvas_after_canvas(span: Span) -> None:
+    spelled = layout(span)
+    assert spelled.tokens == [*span.commit, *(canvas.tokens[slot] for _, canvas, slot in canvas_rows(span))]
+    assert spelled.canvases == [*(-1 for _ in span.commit), *(index for index, _, _ in canvas_rows(span))]
+
+
+@given(spans())
+def test_a_slot_stands_where_the_text_would_go_on_after_the_commits_it_sees(span: Span) -> None:
+    expected = [*range(len(span.commit)), *(canvas.after + slot for _, canvas, slot in canvas_rows(span))]
+    assert layout(span).offsets == expected
+
+
+@given(spans())
+def test_a_commit_sees_commits_up_to_itself_and_a_slot_those_before_its_canvas(span: Span) -> None:
+    expected = [*(i + 1 for i in range(len(span.commit))), *(canvas.after for _, canvas, _ in canvas_rows(span))]
+    assert layout(span).limits == expected
+
+
+@given(spans())
+def test_wanted_rows_come_in_the_order_of_picks(span: Span) -> None:
+    n = len(span.commit)
+    rows = [(canvas, slot) for _, canvas, slot in canvas_rows(span)]
+    wanted = [n + row for row, (canvas, slot) in enumerate(rows) if slot in canvas.read]
+    assert layout(span).reads == [*span.read, *wanted]
+
+
+@given(spans())
+def test_a_span_counts_its_rows_and_its_wanted_rows(span: Span) -> None:
+    spelled = layout(span)
+    assert span.n_rows == len(spelled.tokens) == len(spelled.offsets) == len(spelled.limits) == len(spelled.canvases)
+    assert span.n_read == len(spelled.reads)
+
+
+@pytest.mark.parametrize("after", [-1, 3])
+def test_a_canvas_after_commits_that_are_not_there_is_refused_with_the_range(after: int) -> None:
+    with pytest.raises(ValueError, match=rf"canvas\.after is {after}, allowed is 0 to 2"):
+        Span(commit=(7, 8), canvases=(Canvas(after=after, tokens=(3,)),), kind="draft")
+
+
+def test_kinds_are_listed_once_each() -> None:
+    assert get_args(Kind) == KINDS
+    assert len(set(KINDS)) == len(KINDS)
+
+
+def test_a_span_never_changes_after_it_was_planned() -> None:
+    span = Span(commit=(7,), kind="decode")
+    with pytest.raises(FrozenInstanceError):
+        span.commit = (8,)  # type: ignore[misc]
+    assert hash(span) == hash(Span(commit=(7,), kind="decode"))

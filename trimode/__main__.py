@@ -1,0 +1,5 @@
+"""`python -m trimode`."""
+
+from trimode.cli import main
+
+main()

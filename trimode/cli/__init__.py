@@ -1,0 +1,36 @@
+"""The command line: `trimode <verb>`, one short module per verb. Results go to stdout, talk to stderr."""
+
+import os
+import sys
+
+import typer
+
+from trimode.cli.chat import chat
+from trimode.cli.demo import demo
+from trimode.cli.generate import generate
+from trimode.errors import TrimodeError
+
+app = typer.Typer(
+    help="Tri-mode language models: autoregressive, block diffusion and self-speculation from one checkpoint.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(generate)
+app.command()(chat)
+app.command()(demo)
+
+
+def main() -> None:
+    """Run a verb. Exit codes: 0 done, 1 the machine failed (disk, memory), 2 bad input, 130 interrupted."""
+    try:
+        app()
+    except TrimodeError as error:
+        print(f"trimode: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of a pipe has left; there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (OSError, MemoryError) as error:
+        print(f"trimode: {error}", file=sys.stderr)
+        sys.exit(1)

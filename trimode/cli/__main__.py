@@ -1,0 +1,5 @@
+"""`python -m trimode.cli`."""
+
+from trimode.cli import main
+
+main()

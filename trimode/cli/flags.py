@@ -1,0 +1,68 @@
+"""The flags verbs share, and the way from flags to options. Help texts and names come from the decoders' own fields."""
+
+from typing import Annotated, Any
+
+import typer
+
+from trimode.decoding import DEFAULT_MODE, MODES, options
+from trimode.errors import InvalidInput
+
+ALIASES = {
+    "autoregressive": "ar", "dlm": "diffusion", "fastdiffuser": "diffusion", "block_diffusion": "diffusion",
+    "self_spec": "self_speculation", "linearspec": "self_speculation", "linear_spec": "self_speculation",
+    "speculative": "self_speculation",
+}  # fmt: skip
+
+
+def _help(name: str) -> str:
+    """A decoder field's help and the modes that have it."""
+    modes = [mode for mode in MODES if name in options(mode)]
+    text: str = options(modes[0])[name].metadata["help"]
+    return f"{text} [{', '.join(modes)}]"
+
+
+def _flag(name: str) -> Any:
+    return typer.Option("--" + name.replace("_", "-"), help=_help(name), rich_help_panel="Mode", show_default=False)
+
+
+Model = Annotated[str | None, typer.Option(help="Checkpoint folder or Hub id (default: the bundled model).")]
+Mode = Annotated[str, typer.Option(help=f"One of {', '.join(MODES)}.")]
+MaxTokens = Annotated[int, typer.Option(help="Tokens to write at most.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 (default: float32 on CPU).")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ... (default: cuda where there is one).")]
+Temperature = Annotated[float | None, typer.Option(help="0 is greedy (default: the checkpoint's, else 0).")]
+Seed = Annotated[int, typer.Option(help="Same seed, same text, in ar and self_speculation alike.")]
+Stop = Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")]
+Placement = Annotated[str | None, _flag("placement")]
+DraftLength = Annotated[int | None, _flag("draft_length")]
+FallbackBelow = Annotated[float | None, _flag("fallback_below")]
+BlockSize = Annotated[int | None, _flag("block_size")]
+Threshold = Annotated[str | None, _flag("confidence_threshold")]
+MaxSteps = Annotated[int | None, _flag("max_denoising_steps")]
+Anchor = Annotated[str | None, _flag("anchor")]
+
+
+def canonical_mode(name: str) -> str:
+    """Our word for a mode however it is spelled."""
+    plain = name.strip().lower().replace("-", "_")
+    return ALIASES.get(plain, plain)
+
+
+def chosen(mode: str, confidence_threshold: str | None = None, **flags: Any) -> dict[str, Any]:
+    """The options of `LLM.generate` from flags: those not given are left out, so that each mode's defaults hold."""
+    picked = {name: value for name, value in flags.items() if value not in (None, [])}
+    if confidence_threshold is not None:
+        picked["confidence_threshold"] = _number_or_none(confidence_threshold)
+    return {"mode": canonical_mode(mode), **picked}
+
+
+def _number_or_none(text: str) -> float | None:
+    if text.lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidInput(f"confidence_threshold is {text!r}, allowed is a number from 0, or none") from None
+
+
+__all__ = ["DEFAULT_MODE", "canonical_mode", "chosen"]
