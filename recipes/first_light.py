@@ -1,8 +1,9 @@
 """Train the bundled checkpoint: an autoregressive stage, a joint stage, a short stage with long documents.
 
-    python recipes/first_light.py TOKENIZER_FOLDER OUT_FOLDER [--scale 1.0] [--seed 0]
+    python recipes/first_light.py TOKENIZER_FOLDER OUT_FOLDER [--scale 1.0] [--seed 0] [--stages joint,long]
 
-Every stage ends with its learning-rate decay and writes a whole checkpoint to OUT_FOLDER/<stage>.
+Every stage ends with its learning-rate decay and writes a whole checkpoint to OUT_FOLDER/<stage>; a run that is given
+later stages only starts from the checkpoint of the one before.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import torch
 
 from recipes.tokenizer import LISTING, library
 from trimode.evaluation.tasks import TASKS, example
-from trimode.models.checkpoint import empty, family, save_model
+from trimode.models.checkpoint import empty, family, load_model, save_model
 from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.noise import Noise
 from trimode.tokenizer import Tokenizer
@@ -111,12 +112,21 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stages", default="ar,joint,long")
     options = parser.parse_args()
     tokenizer = Tokenizer.load(options.tokenizer)
     model = empty(family(FIELDS).parse(FIELDS, None), torch.float32, torch.device("cpu"))
     initialise(model, options.seed)
     model.compile()
+    before: Path | None = None
     for number, stage in enumerate(stages(options.scale)):
+        folder = options.out / stage.name
+        if stage.name not in options.stages.split(","):
+            before = folder
+            continue
+        if before is not None:
+            model.load_state_dict(load_model(before, "float32").state_dict())
+            before = None
         start = time.perf_counter()
         run(stage, model, tokenizer, options.seed + number, options.out)
         for file in ("tokenizer.json", "tokenizer_config.json"):

@@ -152,3 +152,17 @@ def reciter(text: str, n_prompt: int, *, sure: float = 0.95) -> ScriptedModel:
         return tokens[position - n_prompt] if 0 <= position - n_prompt < len(tokens) else EOS
 
     return ScriptedModel(truth, truth, lambda position: sure, vocab_size=BYTES)
+
+
+class Watched:
+    """Any model; `look` sees the positions and the visibility of every forward."""
+
+    def __init__(self, model: Any, look: Callable[[Tensor, Visibility], None]) -> None:
+        self.model, self.look = model, look
+
+    def __call__(self, tokens_T: Tensor, positions_T: Tensor, visibility: Visibility, *rest: Any) -> Tensor:
+        self.look(positions_T, visibility)
+        return self.model(tokens_T, positions_T, visibility, *rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)

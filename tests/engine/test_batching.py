@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.fakes import VARIANTS, alone, byte_tokenizer, decoder, drain, lively_model
+from tests.fakes import VARIANTS, Watched, alone, byte_tokenizer, decoder, drain, lively_model, reciter
 from trimode.engine.engine import Engine
 from trimode.engine.request import Request
 from trimode.engine.scheduler import admit
@@ -83,8 +83,6 @@ def test_late_arrivals_and_aborts_change_nobody_elses_text() -> None:
 
 def test_an_aborted_request_keeps_its_text_and_its_held_back_end() -> None:
     tokenizer = byte_tokenizer()
-    from tests.fakes import reciter
-
     model = reciter("hello world", 2)
     engine = Engine(model, tokenizer)
     request = engine.submit([5, 6], decoder("ar", model.config), stop=("lo, there",))
@@ -156,15 +154,8 @@ def test_with_more_requests_than_rows_nobody_waits_longer_than_the_number_of_req
 
 def test_a_forward_holds_no_more_rows_than_allowed_unless_one_canvas_alone_is_wider() -> None:
     rows: list[tuple[int, int]] = []
-
-    class Counting:
-        config, embedding, logits, new_cache = MODEL.config, MODEL.embedding, MODEL.logits, MODEL.new_cache
-
-        def __call__(self, tokens_T, positions_T, visibility, cache):  # noqa: ANN001, ANN204
-            rows.append((len(tokens_T), len(visibility)))
-            return MODEL(tokens_T, positions_T, visibility, cache)
-
-    engine = Engine(Counting(), max_rows=12)
+    model = Watched(MODEL, lambda positions_T, visibility: rows.append((len(positions_T), len(visibility))))
+    engine = Engine(model, max_rows=12)
     for wish in wishes(20):
         submit(engine, *wish)
     drain(engine)

@@ -20,9 +20,7 @@ def prefilled(model: Transformer, tokens: list[int]) -> object:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(("temperature", "max_rows"), [(0.0, 2048), (5.0, 2048), (5.0, 10)])
-def test_the_cache_equals_a_fresh_prefill_after_every_forward(
-    variant: str, temperature: float, max_rows: int
-) -> None:
+def test_the_cache_equals_a_fresh_prefill_after_every_forward(variant: str, temperature: float, max_rows: int) -> None:
     model = lively_model(2)
     engine = Engine(model, max_rows=max_rows)
     sampling = Sampling(temperature=temperature, seed=1)

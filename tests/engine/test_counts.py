@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fakes import VARIANTS, alone, lively_model
+from tests.fakes import VARIANTS, alone, decoder, drain, lively_model
 from trimode.api import completion
 from trimode.engine.engine import Engine
 from trimode.spans import KINDS
@@ -32,8 +32,6 @@ def test_forwards_by_kind_sum_to_the_total(variant: str) -> None:
 
 @pytest.mark.parametrize("max_rows", [1, 5, 2048])
 def test_ar_makes_exactly_one_token_per_forward(max_rows: int) -> None:
-    from tests.fakes import decoder, drain
-
     model = lively_model(1)
     for prompt in ([5], [30] * 9, list(range(4, 40))):
         for max_tokens in (1, 2, 30):
@@ -56,11 +54,3 @@ def test_acceptance_length_is_none_where_nothing_was_verified() -> None:
     assert completion(alone(model, "fused", [5], max_tokens=9)).acceptance_length is None
     assert completion(alone(model, "draft of 8", [5], max_tokens=1)).acceptance_length is None
     assert 2 <= completion(alone(model, "draft of 8", [5], max_tokens=9)).acceptance_length <= 8
-
-
-def test_no_more_rows_are_fed_than_the_text_and_one_canvas() -> None:
-    """The last block of a diffusion text, the bonus of a verification, the last token of ar: none is ever fed."""
-    model = lively_model(1, eos_token_ids=())
-    for variant in VARIANTS:
-        request = alone(model, variant, [5, 6], max_tokens=20)
-        assert request.cache.length < len(request.tokens)

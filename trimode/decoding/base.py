@@ -72,6 +72,7 @@ def check_options(decoder: Any) -> None:
             raise InvalidInput(f"{item.name} is {value!r}, allowed are {', '.join(choices)}")
         if value is None or low is None or high is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        kinds = (int,) if isinstance(low, int) else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
             limit = f"at least {low}" if high == math.inf else f"{low} to {high}"
             raise InvalidInput(f"{item.name} is {value!r}, allowed is {limit}")

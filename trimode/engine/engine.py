@@ -41,8 +41,7 @@ class Engine:
         """
         config = self.model.config
         check_prompt(prompt, config.vocab_size, config.mask_token_id, config.context_length)
-        if max_tokens < 1:
-            raise InvalidInput(f"max_tokens is {max_tokens}, allowed is at least 1")
+        check_limits(max_tokens, stop)
         end = min(len(prompt) + max_tokens, config.context_length)
         text = Detokenizer(self.tokenizer, stop) if self.tokenizer is not None else None
         request = Request(
@@ -103,6 +102,15 @@ class Engine:
         return Event(request=request.id, kind=span.kind, tokens=tokens, text=text, finish=request.finish, canvas=canvas)
 
 
+def check_limits(max_tokens: int, stop: Sequence[str]) -> None:
+    """At least one token, and stop strings that are not empty."""
+    if type(max_tokens) is not int or max_tokens < 1:
+        raise InvalidInput(f"max_tokens is {max_tokens!r}, allowed is an integer of at least 1")
+    for text in stop:
+        if not isinstance(text, str) or not text:
+            raise InvalidInput(f"stop holds {text!r}, allowed are texts of at least one character")
+
+
 def check_prompt(prompt: Sequence[int], vocab_size: int, mask_token_id: int, context_length: int) -> None:
     """A prompt is non-empty, holds ids of the vocabulary but no mask, and leaves room for at least one token."""
     if not prompt:
@@ -111,7 +119,7 @@ def check_prompt(prompt: Sequence[int], vocab_size: int, mask_token_id: int, con
         if type(token) is not int or not 0 <= token < vocab_size:
             raise InvalidInput(f"prompt token {position} is {token!r}, allowed is 0 to {vocab_size - 1}")
         if token == mask_token_id:
-            raise InvalidInput(f"prompt token {position} is {token}, the mask, which is reserved")
+            raise InvalidInput(f"prompt token {position} is {token}, the mask, a reserved id that no prompt may hold")
     if len(prompt) >= context_length:
         raise InvalidInput(
             f"the prompt has {len(prompt)} tokens, the context holds {context_length} and one is needed for the answer"

@@ -7,6 +7,7 @@ not depend on the batch, the mode or the order in which rows were computed.
 Suffixes: S rows, V vocabulary.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from trimode.errors import InvalidInput
 
 MASK64 = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -26,6 +29,14 @@ class Sampling:
     temperature: float = 0.0
     seed: int = 0
     choice: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.temperature, bool) or not isinstance(self.temperature, int | float):
+            raise InvalidInput(f"temperature is {self.temperature!r}, a number is expected")
+        if not 0 <= self.temperature < math.inf:
+            raise InvalidInput(f"temperature is {self.temperature}, allowed is 0 (greedy) or a positive finite number")
+        if type(self.seed) is not int or not 0 <= self.seed <= MASK64:
+            raise InvalidInput(f"seed is {self.seed!r}, allowed is 0 to {MASK64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
