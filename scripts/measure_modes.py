@@ -126,7 +126,7 @@ def markdown(summary: dict[str, Any], setting: str) -> str:
     ]
     for name, row in summary.items():
         low, high = row["range"]
-        accepted = f"{row['acceptance_length']:.2f}" if row["acceptance_length"] else "–"
+        accepted = f"{row['acceptance_length']:.2f}" if row["acceptance_length"] else "-"
         lines.append(
             f"| {name} | {row['tokens_per_second']:.0f} ({low:.0f}-{high:.0f}) | {row['characters_per_second']:.0f} "
             f"| {accepted} | {row['same_as_ar']} of {row['prompts']} |"

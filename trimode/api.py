@@ -110,11 +110,7 @@ class LLM:
 
     def submit(self, engine: Engine, prompt: Prompt, *, watch: bool = False, **options: Unpack[Options]) -> Request:
         """Check a prompt and its options, and queue it in an engine."""
-        if isinstance(prompt, str):
-            tokens = self.tokenizer.encode(prompt)
-        else:
-            tokens = list(prompt)
-            check_reserved(tokens, self.tokenizer)
+        tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else check_ids(prompt, self.tokenizer)
         chosen: dict[str, Any] = dict(options)
         mode = chosen.pop("mode", DEFAULT_MODE)
         sampling = Sampling(temperature=chosen.pop("temperature", self.default_temperature), seed=chosen.pop("seed", 0))
@@ -122,7 +118,7 @@ class LLM:
         max_tokens = chosen.pop("max_tokens", 256)
         return engine.submit(
             tokens, build(mode, self.model.config, **chosen), max_tokens=max_tokens, sampling=sampling,
-            stop=(stop,) if isinstance(stop, str) else stop, watch=watch,
+            stop=stop if isinstance(stop, list | tuple) else (stop,), watch=watch,
         )  # fmt: skip
 
 
@@ -169,8 +165,11 @@ def completion(request: Request) -> Completion:
     )
 
 
-def check_reserved(tokens: Sequence[int], tokenizer: Tokenizer) -> None:
-    """Refuse special ids that no prompt may hold; chat markup and the begin and end of text are fine."""
-    for position, token in enumerate(tokens):
+def check_ids(prompt: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    """Token ids without the special ones that no prompt may hold; chat markup, begin and end of text are fine."""
+    if not isinstance(prompt, Sequence) or not all(type(token) is int for token in prompt):
+        raise InvalidInput(f"the prompt is {prompt!r:.60}, a text or a list of token ids is expected")
+    for position, token in enumerate(prompt):
         if token in tokenizer.reserved:
             raise InvalidInput(f"prompt token {position} is {token}, a reserved id that no prompt may hold")
+    return list(prompt)

@@ -134,7 +134,7 @@ def test_filled_slots_are_never_revised(anchor: str) -> None:
 
 @pytest.mark.parametrize("anchor", ANCHORS)
 def test_an_eos_waits_for_the_slots_before_it_and_ends_the_text_there(anchor: str) -> None:
-    """Slot 5 of 8 is surely EOS, the others are unsure: the slots before it are filled first, those after it dropped."""
+    """Slot 5 of 8 is surely EOS, the others unsure: the slots before it are filled, those after it dropped."""
     eos = 2
     model = ScriptedModel(
         lambda p: TRUE, lambda p: eos if p == 2 + 5 else TRUE, lambda p: 0.95 if p == 2 + 5 else 0.3 - 0.01 * p

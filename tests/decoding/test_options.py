@@ -80,11 +80,11 @@ def test_none_is_refused_where_it_means_nothing() -> None:
 
 
 def test_a_parameter_of_another_mode_is_refused_with_those_of_this_one() -> None:
-    with pytest.raises(InvalidInput, match="draft_length.*'diffusion'.*block_size.*anchor"):
+    with pytest.raises(InvalidInput, match=r"draft_length.*'diffusion'.*block_size.*anchor"):
         build("diffusion", CONFIG, draft_length=4)
-    with pytest.raises(InvalidInput, match="anchor.*'self_speculation'.*draft_length"):
+    with pytest.raises(InvalidInput, match=r"anchor.*'self_speculation'.*draft_length"):
         build("self_speculation", CONFIG, anchor="none")
-    with pytest.raises(InvalidInput, match="block_size.*'ar'.*none"):
+    with pytest.raises(InvalidInput, match=r"block_size.*'ar'.*none"):
         build("ar", CONFIG, block_size=4)
 
 
@@ -96,5 +96,5 @@ def test_the_checkpoints_own_ids_are_no_options(name: str) -> None:
 
 @pytest.mark.parametrize("mode", ["AR", "linearspec", "", None, 3])
 def test_an_unknown_mode_is_refused_with_the_known_ones(mode: object) -> None:
-    with pytest.raises(InvalidInput, match="mode is .*allowed are ar, diffusion, self_speculation"):
+    with pytest.raises(InvalidInput, match=r"mode is .*allowed are ar, diffusion, self_speculation"):
         build(mode, CONFIG)  # type: ignore[arg-type]

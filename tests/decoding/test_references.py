@@ -36,9 +36,9 @@ def eyes(model: Transformer, sampling: Sampling) -> Eyes:
 
 
 def cases(order: int) -> Iterator[tuple[int, int, tuple[int, ...], Transformer, Sampling]]:
-    """Block sizes times lengths, twice; prompts, models and ways to choose take turns, differently for each order."""
+    """Block sizes times lengths; prompts, models and ways to choose take turns, differently for each order."""
     turns = cycle(product(MODELS, WAYS, PROMPTS))
-    for block_size, max_tokens, _ in product((1, 2, 5, 8), (1, 2, 7, 20), range(2)):
+    for block_size, max_tokens in product((1, 2, 5, 8), (1, 2, 7, 20)):
         for _ in range((5, 7, 11, 13, 17, 19, 23)[order]):  # no divisor of the number of turns
             model, sampling, prompt = next(turns)
         yield block_size, max_tokens, prompt, model, sampling

@@ -19,7 +19,7 @@ def prefilled(model: Transformer, tokens: list[int]) -> object:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("temperature", "max_rows"), [(0.0, 2048), (5.0, 2048), (5.0, 10)])
+@pytest.mark.parametrize(("temperature", "max_rows"), [(0.0, 2048), (5.0, 10)])
 def test_the_cache_equals_a_fresh_prefill_after_every_forward(variant: str, temperature: float, max_rows: int) -> None:
     model = lively_model(2)
     engine = Engine(model, max_rows=max_rows)
@@ -34,7 +34,7 @@ def test_the_cache_equals_a_fresh_prefill_after_every_forward(variant: str, temp
         for request in requests:
             if request.finish is None:
                 length = request.cache.length
-                assert length < len(request.tokens)
+                assert length <= len(request.tokens)
                 looks.append((request, request.cache.k_LGSK[:, :, :length].clone(),
                               request.cache.v_LGSK[:, :, :length].clone()))  # fmt: skip
     fresh = {request.id: prefilled(model, request.tokens) for request in requests}
@@ -46,8 +46,8 @@ def test_the_cache_equals_a_fresh_prefill_after_every_forward(variant: str, temp
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_all_but_the_last_token_and_the_open_block_is_cached_when_a_token_is_due(variant: str) -> None:
-    """Between cycles exactly one final token is not cached yet (`ar`, speculation), or one block (diffusion)."""
+def test_only_the_last_token_or_the_last_block_is_not_in_the_cache(variant: str) -> None:
+    """`ar` and speculation always feed one token anew; diffusion a block that was closed, none while one is open."""
     model = lively_model(0)
     engine = Engine(model)
     request = engine.submit([5, 6, 7], decoder(variant, model.config), max_tokens=40)

@@ -1,7 +1,7 @@
 """Text comes out piece by piece as if decoded at once, and never holds a stop string or its beginning."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
@@ -41,6 +41,7 @@ def merged() -> Tokenizer:
     return Tokenizer(backend)
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=3), max_size=2))
 def test_any_text_comes_out_whole_up_to_the_first_stop_string(text: str, stop: list[str]) -> None:
     sent, pieces, _ = feed(TOKENIZER.encode(text), *stop)

@@ -1,4 +1,4 @@
-"""What ends a text, in every mode: EOS, a stop string, max_tokens, the end of the context; and nothing comes after it."""
+"""What ends a text, in every mode: EOS, a stop string, max_tokens, the end of the context; nothing comes after it."""
 
 from itertools import pairwise
 
@@ -48,11 +48,9 @@ def test_an_eos_ends_the_text_wherever_it_comes(variant: str) -> None:
         assert request.text.sent == "x" * n
 
 
-@every_mode
+@pytest.mark.parametrize("variant", [v for v, (mode, _) in VARIANTS.items() if mode != "diffusion"])
 @pytest.mark.parametrize("guessed", [EOS, 9])
 def test_a_wrongly_guessed_eos_or_a_missed_one_changes_no_verified_text(variant: str, guessed: int) -> None:
-    if VARIANTS[variant][0] == "diffusion":
-        pytest.skip("diffusion's guesses are its answer")
     model = ScriptedModel(lambda p: EOS if p == 2 + 13 else 7, lambda p: guessed)
     request = alone(model, variant, [5, 6])
     assert request.answer == (7,) * 13 + (EOS,)
@@ -119,7 +117,6 @@ def test_the_context_ends_the_text_exactly_and_no_row_stands_beyond_it(variant: 
         ("The",),
         ("e cat",),
         ("sat. T",),
-        (".",),
         ("slept.",),
         ("never",),
         ("cat ate", "cat"),
@@ -174,14 +171,14 @@ def test_characters_of_many_bytes_are_never_broken_in_the_stream(variant: str, t
 
 @every_mode
 def test_half_a_character_at_the_length_limit_is_one_replacement_mark(variant: str) -> None:
-    request, pieces = recite(variant, "a日", max_tokens=3)
+    request, _ = recite(variant, "a日", max_tokens=3)
     assert request.text.sent == "a\ufffd"
     assert len(request.answer) == 3
 
 
 @every_mode
 def test_the_text_is_that_of_the_tokens_for_any_bytes(variant: str) -> None:
-    for seed in range(3):
+    for seed in range(2):
         model = lively_model(seed, vocab_size=BYTES, eos_token_ids=())
         engine = Engine(model, TOKENIZER)
         request = engine.submit([7, 8], decoder(variant, model.config), max_tokens=60)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import cycle, pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from trimode.errors import TrimodeError
 from trimode.models.checkpoint import empty
 from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.noise import Noise
+from trimode.training import trainer
 from trimode.training.data import Batch, Document, batches
 from trimode.training.objectives import Weights
 from trimode.training.optim import Rates, optimizers, set_rates, wsd
@@ -137,6 +139,19 @@ def test_rates_scale_from_the_peak_each_time() -> None:
     for factor in (0.5, 0.5, 1.0):
         set_rates(optims, factor)
         assert [optim.param_groups[0]["lr"] for optim in optims] == [0.05 * factor, 0.02 * factor]
+
+
+def test_a_stage_follows_the_schedule_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    factors: list[float] = []
+    monkeypatch.setattr(trainer, "set_rates", lambda optims, factor: factors.append(factor))
+    train(fresh_model(), feed(), schedule(steps=10), tmp_path / "log.jsonl")
+    assert factors == [wsd(step, steps=10, warmup=5, decay=4) for step in range(10)]
+
+
+def test_a_step_uses_the_gradient_of_its_own_batch_alone(tmp_path: Path) -> None:
+    still = replace(schedule(steps=3), rates=Rates(muon=0.0, adam=0.0))
+    train(fresh_model(), cycle([next(feed())]), still, tmp_path / "log.jsonl")
+    assert len({line["norm"] for line in lines(tmp_path / "log.jsonl")}) == 1
 
 
 def test_a_stage_takes_the_steps_it_was_given_and_no_batch_more(tmp_path: Path) -> None:

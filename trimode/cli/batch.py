@@ -39,7 +39,7 @@ class Report:
 
 
 def run(llm: LLM, source: Path, target: Path, options: dict[str, Any]) -> Report:
-    """Answer every line of `source` that `target` does not hold yet; `options` are defaults a line may override."""
+    """Answer each line of `source` that `target` does not hold yet; `options` are defaults a line may override."""
     if not source.is_file():
         raise InvalidInput(f"--input {source}: no such file")
     report = Report()
@@ -115,7 +115,7 @@ def pending(source: Path, target: Path, answered: dict[int, str], report: Report
 def resume(target: Path) -> dict[int, str]:
     """Line digests by index of the rows in `target`; a torn last row is cut off. A foreign file is refused."""
     answered: dict[int, str] = {}
-    if not target.exists():
+    if not target.is_file():  # not there yet, or a device or pipe, which holds nothing to go on from
         return answered
     good = 0
     with target.open("rb") as file:

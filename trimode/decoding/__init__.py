@@ -31,7 +31,7 @@ def build(mode: str, config: ModelConfig, **chosen: Any) -> Decoder[Any]:
 
     Raises InvalidInput for an unknown mode, a parameter the mode does not have, or a value out of range.
     """
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise InvalidInput(f"mode is {mode!r}, allowed are {', '.join(MODES)}")
     known = options(mode)
     for name in chosen:

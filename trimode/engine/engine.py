@@ -102,7 +102,7 @@ class Engine:
         return Event(request=request.id, kind=span.kind, tokens=tokens, text=text, finish=request.finish, canvas=canvas)
 
 
-def check_limits(max_tokens: int, stop: Sequence[str]) -> None:
+def check_limits(max_tokens: int, stop: Sequence[object]) -> None:
     """At least one token, and stop strings that are not empty."""
     if type(max_tokens) is not int or max_tokens < 1:
         raise InvalidInput(f"max_tokens is {max_tokens!r}, allowed is an integer of at least 1")

@@ -74,15 +74,25 @@ def read_config(folder: Path) -> ModelConfig:
 def load_model(folder: Path, dtype: str | None = None, device: str | None = None) -> Transformer:
     """Build and fill a network. dtype: float32 on CPU and the checkpoint's own elsewhere, unless given."""
     config = read_config(folder)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = find_device(device)
     chosen = dtype or ("float32" if place.type == "cpu" else config.dtype)
     if chosen not in DTYPES:
         raise InvalidInput(f"dtype is {chosen!r}, allowed are {', '.join(DTYPES)}")
     model = empty(config, DTYPES[chosen], place)
     with torch.no_grad():
-        stored_copy = ("diffusion_head.weight",) if config.tied else ()
-        weights.load(folder, dict(model.named_parameters()), tensors(config), stored_copy)
+        weights.load(folder, dict(model.named_parameters()), tensors(config))
     return model.eval().requires_grad_(False)
+
+
+def find_device(name: str | None) -> torch.device:
+    """A device by name that this torch can reach; CUDA where there is one, unless named."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInput(f"device is {name!r}, which cannot be used here ({reason})") from error
+    return device
 
 
 def empty(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Transformer:

@@ -78,5 +78,4 @@ def tensors(config: ModelConfig) -> Iterator[Tensors]:
         yield f"{here}.gate_up", tuple((f"{there}.mlp.{x}_proj.weight", inner) for x in ("gate", "up"))
         yield f"{here}.down", ((f"{there}.mlp.down_proj.weight", width),)
     yield "norm", (("encoder.norm.weight", width),)
-    if not config.tied:
-        yield "head", (("diffusion_head.weight", config.vocab_size),)
+    yield "head", (("diffusion_head.weight", config.vocab_size),)

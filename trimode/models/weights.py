@@ -43,15 +43,17 @@ def find_files(folder: Path) -> dict[Path, list[str] | None]:
     return files
 
 
-def load(
-    folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensors], optional: Iterable[str] = ()
-) -> None:
+def load(folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensors]) -> None:
     """Fill `parameters` from the folder's files, converting to their dtype. Mutates them.
 
-    `optional` names tensors that may be present and are ignored (a stored copy of a tied head).
+    A tensor whose parameter the model does not have of its own (a stored copy of a tied head) is passed over.
     """
     places: dict[str, Tensor] = {}
+    optional: set[str] = set()
     for parameter, pieces in wanted:
+        if parameter not in parameters:
+            optional.update(name for name, _ in pieces)
+            continue
         rows = parameters[parameter].split([n for _, n in pieces])
         places.update((name, row) for (name, _), row in zip(pieces, rows, strict=True))
     missing, extra = set(places), set()
@@ -63,7 +65,7 @@ def load(
                 raise CheckpointError(f"{path}: the index and the file disagree about {_few(odd)}")
             for name in names & set(places):
                 _copy(path, name, file.get_tensor(name), places[name])
-            extra |= names - set(places) - set(optional)
+            extra |= names - set(places) - optional
             missing -= names
     if missing:
         raise CheckpointError(f"{folder}: {len(missing)} tensors are missing: {_few(sorted(missing))}")
@@ -81,6 +83,8 @@ def save(
     """Write the checkpoint's own tensor names; shards and index as everybody names them."""
     state: dict[str, Tensor] = {}
     for parameter, pieces in wanted:
+        if parameter not in parameters:
+            continue
         rows = parameters[parameter].detach().to("cpu", dtype).split([n for _, n in pieces])
         state.update((name, row.contiguous()) for (name, _), row in zip(pieces, rows, strict=True))
     plan = split_torch_state_dict_into_shards(state, max_shard_size=max_shard)
