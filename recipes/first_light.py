@@ -38,7 +38,7 @@ FIELDS = {
     "dlm_paradigm": "bidirectional", "ar_loss_weight": 1.0, "dlm_loss_weight": 1.0,
 }  # fmt: skip
 EOS, IM_START, IM_END = 2, 4, 5
-CODE_SHARE, CHAT_SHARE = 0.2, 0.3
+CODE_SHARE, CHAT_SHARE = 0.1, 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +64,9 @@ def stages(scale: float) -> list[Stage]:
 
     noise = Noise(block_sizes=(8, 16, 32, 32), draft_share=0.5)
     return [
-        stage("ar", 3600, 8, 256, 256, None, Rates(muon=0.02, adam=3e-3)),
-        stage("joint", 4200, 4, 512, 224, noise, Rates(muon=0.015, adam=2e-3)),
-        stage("long", 100, 1, 4096, 2000, noise, Rates(muon=0.004, adam=5e-4)),
+        stage("ar", 1800, 8, 256, 256, None, Rates(muon=0.02, qkv=1.5e-3, adam=3e-3)),
+        stage("joint", 1900, 4, 512, 224, noise, Rates(muon=0.015, qkv=1e-3, adam=2e-3)),
+        stage("long", 30, 1, 4096, 2000, noise, Rates(muon=0.004, qkv=2e-4, adam=5e-4)),
     ]
 
 

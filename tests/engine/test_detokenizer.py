@@ -107,3 +107,78 @@ def test_of_two_stop_strings_completed_by_one_token_the_earlier_one_cuts(stop: t
 def test_special_tokens_are_no_text() -> None:
     sent, _, _ = feed([*TOKENIZER.encode("a"), 1, *TOKENIZER.encode("b"), 261, 0])
     assert sent == "ab"
+
+
+def pieces_of(data: bytes, cuts: list[int]) -> tuple[Tokenizer, list[int]]:
+    """Bytes cut anywhere into tokens, and a tokenizer of these tokens: what a vocabulary may do at its worst."""
+    edges = [0, *sorted({min(cut, len(data)) for cut in cuts} - {0, len(data)}), len(data)]
+    letter = bytes_to_letters()
+    words = ["".join(letter[byte] for byte in data[a:b]) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    ids = {word: i for i, word in enumerate(dict.fromkeys(words))}
+    backend = Backend(models.BPE(vocab=ids, merges=[]))
+    backend.decoder = ByteLevel()
+    return Tokenizer(backend), [ids[word] for word in words]
+
+
+CUTS = st.lists(st.integers(1, 40), max_size=30)
+
+
+@given(st.text("aé€\U0001f600", max_size=12), CUTS)
+@example("€" * 12, list(range(1, 40, 3)))
+def test_however_text_is_cut_into_tokens_it_comes_out_whole(text: str, cuts: list[int]) -> None:
+    tokenizer, tokens = pieces_of(text.encode(), cuts)
+    sent, pieces, _ = feed(tokens, tokenizer=tokenizer)
+    assert sent == text
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+@pytest.mark.parametrize("character", ["é", "€", "\U0001f600"])
+def test_tokens_that_all_end_in_the_middle_of_a_character_never_show_half_of_it(character: str) -> None:
+    data = (character * 40).encode()
+    tokenizer, tokens = pieces_of(data, list(range(1, len(data), len(character.encode()))))
+    sent, pieces, _ = feed(tokens, tokenizer=tokenizer)
+    assert sent == character * 40
+    assert max(map(len, pieces)) < 10  # and they come as they are finished, not all at the end
+
+
+@given(
+    st.text("abé", max_size=14),
+    CUTS,
+    st.lists(st.text("abé", min_size=1, max_size=3), min_size=1, max_size=3),
+)
+@example("abé", [], ["abé", "b"])  # letter by letter "b" is complete first, also if one token brings all three
+def test_however_text_is_cut_into_tokens_the_stop_string_completed_first_ends_it(
+    text: str, cuts: list[int], stop: list[str]
+) -> None:
+    tokenizer, tokens = pieces_of(text.encode(), cuts)
+    found = [(text.find(s) + len(s), text.find(s)) for s in stop if s in text]
+    assert feed(tokens, *stop, tokenizer=tokenizer)[0] == (text[: min(found)[1]] if found else text)
+
+
+class Counting:
+    """A tokenizer that notes how many tokens each decode was given."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def decode(self, tokens: list[int]) -> str:
+        self.sizes.append(len(tokens))
+        return TOKENIZER.decode(tokens)
+
+
+@pytest.mark.parametrize("text", ["a quick fox. ", "€", "é\U0001f600x", "\ufffd"])
+@pytest.mark.parametrize("n_special", [0, 3])
+def test_the_cost_of_a_token_does_not_grow_with_the_text(text: str, n_special: int) -> None:
+    unit = [*TOKENIZER.encode(text), *[1] * n_special]
+    tokens, counting = (unit * 1000)[:1000], Counting()
+    feed(tokens, "stop", "\ufffd.", tokenizer=counting)  # type: ignore[arg-type]
+    assert max(counting.sizes) <= 24
+    assert sum(counting.sizes) <= 24 * len(tokens)
+
+
+def test_the_cost_of_a_token_does_not_grow_with_special_tokens_or_broken_bytes() -> None:
+    broken = TOKENIZER.encode("€")[:1]
+    for token in (1, *broken):
+        counting = Counting()
+        feed([token] * 1000, tokenizer=counting)  # type: ignore[arg-type]
+        assert max(counting.sizes) <= 24

@@ -80,7 +80,7 @@ def refuses(kind: type[TrimodeError], *names: object) -> Iterator[None]:
         yield
     sentence = str(caught.value)
     assert type(caught.value) is kind
-    assert 0 < len(sentence) <= 600
+    assert 0 < len(sentence) <= 1000
     assert "\n" not in sentence
     assert "Traceback" not in sentence
     for name in names:

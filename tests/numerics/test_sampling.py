@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trimode.errors import InvalidInput
 from trimode.numerics.sampling import Draw, Sampling, draw, gumbel, pick
 
 NOBODY = torch.tensor([], dtype=torch.long)
@@ -80,7 +81,7 @@ def test_seeds_and_positions_are_not_interchangeable() -> None:
     assert len(set(draws)) == len(draws)
 
 
-@pytest.mark.parametrize("seed", [0, 1, -1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1])
 def test_noise_is_gumbel_for_any_seed(seed: int) -> None:
     values = uniform(Sampling(temperature=1.0, seed=seed), range(200), 100)
     assert np.isfinite(values).all()
@@ -167,6 +168,27 @@ def test_huge_and_tiny_logits_give_finite_confidences() -> None:
     token, confidence = pick(logits, [Draw(temperature=0.0, key=0)] * 2, torch.tensor([2]))
     assert token.tolist() == [0, 0]
     assert confidence == pytest.approx([1.0, 1 / 3], rel=1e-3)  # what float32 can say
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-300, 1e-310])
+def test_next_to_no_temperature_is_greedy(temperature: float) -> None:
+    logits = 20 * torch.randn(50, 30, generator=torch.Generator().manual_seed(0))
+    draws = [draw(Sampling(temperature=temperature, seed=seed), 3, 0) for seed in range(50)]
+    assert pick(logits, draws, NOBODY)[0].tolist() == logits.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("temperature", [1e6, 1e300])
+def test_a_huge_temperature_is_uniform(temperature: float) -> None:
+    logits = torch.tensor([30.0, 0.0, -30.0, 7.0]).expand(2000, -1)
+    draws = [draw(Sampling(temperature=temperature, seed=seed), 3, 0) for seed in range(2000)]
+    counts = np.bincount(pick(logits, draws, NOBODY)[0], minlength=4)
+    assert surprise(counts, np.full(4, 500.0)) < 3.3
+
+
+@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), -0.1, -math.inf, True, "1", None])
+def test_no_other_temperature_exists(temperature: object) -> None:
+    with pytest.raises(InvalidInput, match="temperature"):
+        Sampling(temperature=temperature)  # type: ignore[arg-type]
 
 
 def test_half_precision_logits_are_summed_in_single_precision() -> None:

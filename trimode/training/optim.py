@@ -8,9 +8,14 @@ from torch import nn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Peak learning rates: Muon for the matrices of the layers, AdamW for embeddings, head and norms."""
+    """Peak learning rates: Muon for the matrices of the layers, AdamW for query-key-value, embeddings, head and norms.
+
+    Muon's steps are equally large in every direction; without a norm on queries and keys, which this family does not
+    have, they blow up the attention scores until every head looks at one token (see LOG.md), so qkv gets AdamW.
+    """
 
     muon: float
+    qkv: float
     adam: float
 
 
@@ -20,18 +25,19 @@ def wsd(step: int, steps: int, warmup: int, decay: int) -> float:
 
 
 def optimizers(model: nn.Module, rates: Rates) -> list[torch.optim.Optimizer]:
-    """[Muon, AdamW], each remembering its peak rate as `peak`."""
-    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and name.startswith("layers.")]
-    rest = [p for name, p in model.named_parameters() if not (p.dim() == 2 and name.startswith("layers."))]
+    """[Muon, AdamW], each group remembering its peak rate as `peak`."""
+    named = dict(model.named_parameters())
+    qkv = [p for name, p in named.items() if name.endswith(".qkv")]
+    matrices = [p for name, p in named.items() if name.endswith((".out", ".gate_up", ".down"))]
+    known = {id(p) for p in qkv + matrices}
+    rest = [p for p in named.values() if id(p) not in known]
+    groups = [
+        {"params": qkv, "peak": rates.qkv, "weight_decay": 0.1},
+        {"params": rest, "peak": rates.adam, "weight_decay": 0.0},
+    ]
     return [
         torch.optim.Muon([{"params": matrices, "peak": rates.muon}], lr=rates.muon, weight_decay=0.01),
-        torch.optim.AdamW(
-            [{"params": rest, "peak": rates.adam}],
-            lr=rates.adam,
-            betas=(0.9, 0.95),
-            weight_decay=0.0,
-            fused=True,
-        ),
+        torch.optim.AdamW(groups, lr=rates.adam, betas=(0.9, 0.95), fused=True),
     ]
 
 

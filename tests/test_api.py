@@ -1,0 +1,238 @@
+"""The front door: one prompt or many, whole or streamed; bad input is one sentence that names it and what is allowed."""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.fakes import BYTES, EOS, MASK, VARIANTS, byte_tokenizer, lively_model, reciter
+from trimode.api import LLM, Completion
+from trimode.errors import InvalidInput
+from trimode.numerics.sampling import Sampling
+
+LIVELY = LLM(lively_model(vocab_size=BYTES), byte_tokenizer())
+CONTEXT = 256
+NAN, INF = float("nan"), float("inf")
+every_mode = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def settings(variant: str) -> dict[str, object]:
+    mode, options = VARIANTS[variant]
+    return {"mode": mode, **options}
+
+
+@every_mode
+def test_the_pieces_of_a_stream_are_the_text_of_the_completion(variant: str) -> None:
+    llm = LLM(reciter("Straße nach 京都: END. Not this.", 3), byte_tokenizer())
+    stream = llm.stream("abc", stop=["END", "京x"], **settings(variant))
+    events = list(stream)
+    assert "".join(event.text for event in events) == stream.completion.text == "Straße nach 京都: "
+    assert stream.completion.finish_reason == "stop"
+    assert stream.completion.token_ids == tuple(byte_tokenizer().encode("Straße nach 京都: END"))
+    whole = llm.generate("abc", stop=["END", "京x"], **settings(variant))
+    assert (whole.text, whole.token_ids) == (stream.completion.text, stream.completion.token_ids)
+
+
+@every_mode
+def test_many_prompts_together_are_answered_as_one_by_one(variant: str) -> None:
+    prompts = ["a", "hello", [5, 6, 7], "été"]
+    chosen = dict(max_tokens=12, temperature=1.2, seed=3, **settings(variant))
+    together = LIVELY.generate(prompts, **chosen)
+    apart = [LIVELY.generate(prompt, **chosen) for prompt in prompts]
+    assert [c.token_ids for c in together] == [c.token_ids for c in apart]
+    assert [c.text for c in together] == [c.text for c in apart]
+    assert [c.forwards for c in together] == [c.forwards for c in apart]
+
+
+def test_a_list_of_one_prompt_gives_a_list_and_a_prompt_of_ids_an_answer() -> None:
+    assert isinstance(LIVELY.generate([5, 6], max_tokens=1), Completion)
+    assert isinstance(LIVELY.generate((5, 6), max_tokens=1), Completion)
+    for prompt in (["hi"], [[5, 6]]):
+        (answer,) = LIVELY.generate(prompt, max_tokens=1)
+        assert answer.completion_tokens == 1
+
+
+def test_the_default_is_self_speculation_and_it_writes_what_ar_writes() -> None:
+    default = LIVELY.generate("hello", max_tokens=20)
+    assert (default.mode, default.placement) == ("self_speculation", "linear")
+    assert default.token_ids == LIVELY.generate("hello", mode="ar", max_tokens=20).token_ids
+
+
+def test_at_most_256_tokens_unless_told() -> None:
+    llm = LLM(lively_model(vocab_size=BYTES, eos_token_ids=(), context_length=400), byte_tokenizer())
+    assert llm.generate("a", mode="diffusion", confidence_threshold=0.0, block_size=64).completion_tokens == 256
+
+
+def test_a_seed_repeats_an_answer_and_another_seed_does_not() -> None:
+    answers = [LIVELY.generate("hello", max_tokens=20, temperature=2.0, seed=s).token_ids for s in (1, 1, 2)]
+    assert answers[0] == answers[1] != answers[2]
+
+
+def test_the_temperature_is_the_checkpoints_unless_told() -> None:
+    warm = LLM(LIVELY.model, LIVELY.tokenizer, temperature=2.0)
+    assert warm.generate("hi", max_tokens=9).token_ids == LIVELY.generate("hi", max_tokens=9, temperature=2).token_ids
+    assert warm.generate("hi", max_tokens=9, temperature=0).token_ids == LIVELY.generate("hi", max_tokens=9).token_ids
+
+
+def test_a_closed_stream_keeps_its_text_and_is_cancelled() -> None:
+    llm = LLM(reciter("abcdefgh", 2), byte_tokenizer())
+    stream = llm.stream([5, 6], mode="ar")
+    events = iter(stream)
+    text = "".join(next(events).text for _ in range(3))
+    text += stream.close().text
+    assert list(events) == []
+    assert stream.completion.text == text == "abc"
+    assert stream.completion.finish_reason == "cancelled"
+
+
+def test_a_completion_is_ready_for_json() -> None:
+    answer = LIVELY.generate("hello", max_tokens=5)
+    row = json.loads(json.dumps(answer.to_dict()))
+    assert list(row) == ["text", "token_ids", "finish_reason", "mode", "placement", "prompt_tokens",
+                         "completion_tokens", "forwards", "tokens_per_forward", "acceptance_length",
+                         "seconds"]  # fmt: skip
+    assert tuple(row["token_ids"]) == answer.token_ids
+    assert row["seconds"] > 0
+
+
+def test_only_a_watched_stream_shows_its_canvas() -> None:
+    chosen = dict(mode="diffusion", max_tokens=12, block_size=6, confidence_threshold=0.9)
+    assert all(event.canvas is None for event in LIVELY.stream("hi", **chosen))
+    views = [event.canvas for event in LIVELY.stream("hi", watch=True, **chosen) if event.canvas]
+    assert views
+    assert all(MASK in view.tokens and len(view.tokens) == 6 for view in views)
+
+
+def test_text_that_looks_like_a_special_token_is_text() -> None:
+    llm = LLM(reciter("ok", len("<|mask|><|eos|>")), byte_tokenizer())
+    answer = llm.generate("<|mask|><|eos|>")
+    assert answer.text == "ok"
+    assert answer.prompt_tokens == len("<|mask|><|eos|>")
+    assert not {MASK, EOS} & set(llm.chat_prompt("<|mask|><|eos|>"))
+
+
+def test_a_conversation_is_opened_for_the_assistant() -> None:
+    tokens = LIVELY.chat_prompt([{"role": "user", "content": "hi"}])
+    assert tokens == LIVELY.chat_prompt("hi")
+    assert tokens[0] == 260
+    assert LIVELY.chat("hi", max_tokens=3).prompt_tokens == len(tokens)
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """The sentence with which a call is refused."""
+    with pytest.raises(InvalidInput) as refused:
+        call()
+    sentence = str(refused.value)
+    assert "\n" not in sentence
+    assert len(sentence) < 300
+    return sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "named", "allowed"),
+    [
+        (dict(mode="linearspec"), "mode", "ar, diffusion, self_speculation"),
+        (dict(mode=None), "mode", "ar, diffusion, self_speculation"),
+        (dict(mode=["ar"]), "mode", "ar, diffusion, self_speculation"),
+        (dict(mode="diffusion", block_size=0), "block_size", "at least 1"),
+        (dict(block_size=0), "block_size", "at least 1"),
+        (dict(temperature=NAN), "temperature", "0"),
+        (dict(temperature=INF), "temperature", "0"),
+        (dict(temperature=-1), "temperature", "0"),
+        (dict(temperature="hot"), "temperature", "number"),
+        (dict(max_tokens=0), "max_tokens", "at least 1"),
+        (dict(max_tokens=-5), "max_tokens", "at least 1"),
+        (dict(max_tokens=2.5), "max_tokens", "at least 1"),
+        (dict(max_tokens=NAN), "max_tokens", "at least 1"),
+        (dict(max_tokens="9"), "max_tokens", "at least 1"),
+        (dict(max_tokens=True), "max_tokens", "at least 1"),
+        (dict(max_tokens=None), "max_tokens", "at least 1"),
+        (dict(seed=1.5), "seed", "0 to"),
+        (dict(seed=-1), "seed", "0 to"),
+        (dict(seed=2**64), "seed", "0 to"),
+        (dict(stop=""), "stop", "at least one character"),
+        (dict(stop=["ok", ""]), "stop", "at least one character"),
+        (dict(stop=[3]), "stop", "text"),
+        (dict(stop=None), "stop", "text"),
+        (dict(top_p=0.9), "top_p", "draft_length"),
+        (dict(mode="ar", block_size=8), "block_size", "none"),
+        (dict(mode="diffusion", draft_length=8), "draft_length", "confidence_threshold"),
+        (dict(mode="self_speculation", anchor="none"), "anchor", "fallback_below"),
+        (dict(mode="diffusion", anchor="seeded"), "anchor", "fused, canvas, none"),
+        (dict(mode="diffusion", confidence_threshold=NAN), "confidence_threshold", "at least 0"),
+        (dict(mode="diffusion", confidence_threshold=-0.5), "confidence_threshold", "at least 0"),
+        (dict(mode="diffusion", max_denoising_steps=0), "max_denoising_steps", "at least 1"),
+        (dict(placement="quadratic"), "placement", "linear"),
+        (dict(draft_length=0), "draft_length", "at least 1"),
+        (dict(fallback_below=-1.0), "fallback_below", "at least 0"),
+        (dict(mask_token_id=5), "mask_token_id", "draft_length"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("way", ["generate", "stream", "chat"])
+def test_a_bad_option_is_refused_with_its_name_and_what_is_allowed(
+    options: dict[str, object], named: str, allowed: str, way: str
+) -> None:
+    sentence = refusal(lambda: getattr(LIVELY, way)("hello", **options))
+    assert named in sentence
+    assert allowed in sentence
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        ("", ["prompt is empty", "at least one token"]),
+        ([], ["prompt is empty", "at least one token"]),
+        ([[]], ["prompt is empty", "at least one token"]),
+        (["fine", ""], ["prompt is empty", "at least one token"]),
+        ("x" * CONTEXT, ["256 tokens", "holds 256"]),
+        ([5] * CONTEXT, ["256 tokens", "holds 256"]),
+        ([5, BYTES], ["prompt token 1", "262", "0 to 261"]),
+        ([-1], ["prompt token 0", "-1", "0 to 261"]),
+        ([5, 2**70], ["prompt token 1", "0 to 261"]),
+        ([5, MASK], ["prompt token 1", "3", "reserved"]),
+        ([0], ["prompt token 0", "0", "reserved"]),  # the pad id
+        ([5.0], ["prompt", "token ids"]),
+        ([True, 5], ["prompt", "token ids"]),
+        ([[5, "a"]], ["prompt", "token ids"]),
+        ([None], ["prompt", "token ids"]),
+        (np.array([5, 6]), ["prompt", "token ids"]),
+        (None, ["prompt", "token ids"]),
+        (5, ["prompt", "token ids"]),
+        (b"bytes", ["prompt", "token ids"]),
+        ("half a \ud800 pair", ["surrogate"]),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_a_bad_prompt_is_refused_with_the_place_and_what_is_allowed(prompt: object, parts: list[str]) -> None:
+    sentence = refusal(lambda: LIVELY.generate(prompt, max_tokens=1))
+    assert all(part in sentence for part in parts), sentence
+
+
+def test_the_longest_prompt_allowed_leaves_room_for_one_token() -> None:
+    answer = LIVELY.generate([5] * (CONTEXT - 1))
+    assert (answer.completion_tokens, answer.prompt_tokens) == (1, CONTEXT - 1)
+
+
+def test_chat_markup_and_the_ends_of_text_are_allowed_as_token_ids() -> None:
+    assert LIVELY.generate([1, 260, 5, 261, EOS], max_tokens=1).prompt_tokens == 5
+
+
+@pytest.mark.parametrize(
+    "messages", [[], [{"role": "user"}], [{"content": "hi"}], [{"role": "user", "content": 5}], ["hi"], [None]], ids=str
+)
+def test_a_bad_conversation_is_refused(messages: object) -> None:
+    assert "messages" in refusal(lambda: LIVELY.chat(messages))
+
+
+def test_nothing_runs_before_all_prompts_are_checked() -> None:
+    model = reciter("abc", 1)
+    refusal(lambda: LLM(model, byte_tokenizer()).generate(["a", "b", [MASK]]))
+    assert model.calls == []
+
+
+def test_temperature_zero_is_greedy_whatever_the_seed() -> None:
+    assert Sampling().temperature == 0.0
+    answers = {LIVELY.generate("hello", max_tokens=9, temperature=0, seed=s).token_ids for s in range(3)}
+    assert len(answers) == 1
