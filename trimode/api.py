@@ -10,7 +10,7 @@ from trimode.engine.engine import Engine
 from trimode.engine.events import Event
 from trimode.engine.request import Request
 from trimode.errors import InvalidInput
-from trimode.models.checkpoint import load_model, read_json, resolve
+from trimode.models.checkpoint import export, load_model, read_json, resolve
 from trimode.models.transformer import Transformer
 from trimode.numerics.sampling import Sampling
 from trimode.spans import KINDS, FinishReason
@@ -68,14 +68,16 @@ def load(source: str | Path | None = None, *, dtype: str | None = None, device: 
     generation = folder / "generation_config.json"
     defaults = read_json(generation) if generation.exists() else {}
     temperature = float(defaults.get("temperature") or 0.0) if defaults.get("do_sample") else 0.0
-    return LLM(load_model(folder, dtype, device), Tokenizer.load(folder), temperature)
+    return LLM(load_model(folder, dtype, device), Tokenizer.load(folder), temperature, folder)
 
 
 class LLM:
     """A model with its tokenizer. Every call makes its own engine; the weights are shared."""
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, temperature: float = 0.0) -> None:
-        self.model, self.tokenizer, self.default_temperature = model, tokenizer, temperature
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, temperature: float = 0.0, folder: Path | None = None
+    ) -> None:
+        self.model, self.tokenizer, self.default_temperature, self.folder = model, tokenizer, temperature, folder
 
     @overload
     def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion: ...
@@ -107,6 +109,12 @@ class LLM:
         """The token ids of a conversation, the assistant's turn opened."""
         turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
         return self.tokenizer.encode_chat(turns)
+
+    def save(self, folder: str | Path, max_shard: str = "5GB") -> None:
+        """Write the checkpoint in the layout and dtype it came in; unchanged weights give the same bytes."""
+        if self.folder is None:
+            raise InvalidInput("this model was not loaded from a checkpoint, so there is no config to save it with")
+        export(self.model, self.folder, Path(folder), max_shard)
 
     def submit(self, engine: Engine, prompt: Prompt, *, watch: bool = False, **options: Unpack[Options]) -> Request:
         """Check a prompt and its options, and queue it in an engine."""

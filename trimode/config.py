@@ -52,6 +52,8 @@ class ModelConfig:
                 f"config.json: {self.n_heads} heads must be a multiple of {self.n_kv_heads} key heads, "
                 f"and head_dim {self.head_dim} must be even"
             )
+        if self.dtype not in ("float32", "bfloat16", "float16"):
+            raise CheckpointError(f"config.json: dtype is {self.dtype!r}, known are float32, bfloat16 and float16")
         for name, ids in (("mask_token_id", (self.mask_token_id,)), ("eos_token_id", self.eos_token_ids)):
             for token in ids:
                 if not 0 <= token < self.vocab_size:

@@ -82,7 +82,7 @@ class Engine:
             request.finish = "cancelled"
             request.seconds = time.perf_counter() - request.started_at
         text = request.text.piece(is_last=True) if request.text else ""
-        return Event(request=request.id, kind="decode", tokens=(), text=text, finish=request.finish)
+        return Event(request=request.id, kind=None, tokens=(), text=text, finish=request.finish)
 
     def _advance(self, request: Request, span: Span, picks: Picks) -> Event | None:
         if not span.n_read:  # a part of a long prompt: nothing to decide yet

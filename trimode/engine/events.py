@@ -10,7 +10,7 @@ class Event:
     """New final tokens and the text that became certain; `canvas` only for a request somebody watches."""
 
     request: int
-    kind: Kind
+    kind: Kind | None  # of the forward; None for an abort
     tokens: tuple[int, ...]
     text: str
     finish: FinishReason | None = None

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, cast
@@ -112,6 +113,19 @@ def save_model(model: Transformer, fields: Json, folder: Path, max_shard: str = 
     (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
     config = family(fields).parse(fields, None)
     weights.save(folder, dict(model.named_parameters()), tensors(config), DTYPES[config.dtype], max_shard)
+
+
+def export(model: Transformer, source: Path, folder: Path, max_shard: str = "5GB") -> None:
+    """Write what was loaded from `source` to another folder: the small files as they are, and the weights."""
+    if folder.resolve() == source.resolve():
+        raise InvalidInput(f"{folder} is where the checkpoint was loaded from, choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in ("*.json", "*.jinja"):
+        for path in source.glob(pattern):
+            if path.name != weights.INDEX:
+                shutil.copyfile(path, folder / path.name)
+    dtype = DTYPES[model.config.dtype]
+    weights.save(folder, dict(model.named_parameters()), tensors(model.config), dtype, max_shard)
 
 
 def tensors(config: ModelConfig) -> Iterator[weights.Tensors]:
