@@ -1,9 +1,9 @@
 """Train the bundled checkpoint: an autoregressive stage, a joint stage, a short stage with long documents.
 
-    python recipes/first_light.py TOKENIZER_FOLDER OUT_FOLDER [--scale 1.0] [--seed 0] [--stages joint,long]
+    python -m recipes.first_light TOKENIZER_FOLDER OUT_FOLDER [--scale 1.0] [--seed 0] [--stages joint,long]
 
-Every stage ends with its learning-rate decay and writes a whole checkpoint to OUT_FOLDER/<stage>; a run that is given
-later stages only starts from the checkpoint of the one before.
+Every stage ends with its learning-rate decay, writes a whole checkpoint to OUT_FOLDER/<stage>, and starts from the one
+the stage before has written, in this run or an earlier one.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from recipes.tokenizer import LISTING, library
+from recipes.tokenizer import LISTING, RESERVED, VOCABULARY, library
 from trimode.evaluation.tasks import TASKS, example
 from trimode.models.checkpoint import empty, family, load_model, save_model
 from trimode.models.transformer import Transformer, initialise
@@ -46,10 +46,10 @@ class Stage:
     """One sitting's part: how many steps of how many rows, with or without canvases."""
 
     name: str
-    steps: int
     streams: int
     rows: int
     code_tokens: int
+    copy_share: float  # documents that are random tokens twice, of which the second half is scored
     noise: Noise | None
     schedule: Schedule
 
@@ -57,21 +57,24 @@ class Stage:
 def stages(scale: float) -> list[Stage]:
     """AR, joint, long; `scale` stretches all of them."""
 
-    def stage(name: str, steps: int, streams: int, rows: int, code: int, noise: Noise | None, rates: Rates) -> Stage:
+    def stage(
+        name: str, steps: int, streams: int, rows: int, code: int, copy: float, noise: Noise | None, rates: Rates
+    ) -> Stage:
         schedule = Schedule(steps=int(steps * scale), rates=rates, weights=Weights(ar=1.0, diffusion=1.0))
-        return Stage(name=name, steps=schedule.steps, streams=streams, rows=rows, code_tokens=code, noise=noise,
-                     schedule=schedule)  # fmt: skip
+        return Stage(
+            name=name, streams=streams, rows=rows, code_tokens=code, copy_share=copy, noise=noise, schedule=schedule
+        )
 
     noise = Noise(block_sizes=(8, 16, 32, 32), draft_share=0.5)
     return [
-        stage("ar", 1800, 8, 256, 256, None, Rates(muon=0.02, qkv=1.5e-3, adam=3e-3)),
-        stage("joint", 1900, 4, 512, 224, noise, Rates(muon=0.015, qkv=1e-3, adam=2e-3)),
-        stage("long", 30, 1, 4096, 2000, noise, Rates(muon=0.004, qkv=2e-4, adam=5e-4)),
+        stage("ar", 1800, 8, 256, 256, 0.0, None, Rates(muon=0.02, qkv=1.5e-3, adam=3e-3)),
+        stage("joint", 2500, 4, 512, 224, 0.2, noise, Rates(muon=0.015, qkv=1e-3, adam=2e-3)),
+        stage("long", 20, 1, 4096, 2000, 0.0, noise, Rates(muon=0.004, qkv=2e-4, adam=5e-4)),
     ]
 
 
-def documents(tokenizer: Tokenizer, seed: int, code_tokens: int) -> Callable[[int], Document]:
-    """Document i as a pure function of (seed, i): a task, plain or as a chat turn, or a window of source code."""
+def documents(tokenizer: Tokenizer, seed: int, code_tokens: int, copy_share: float) -> Callable[[int], Document]:
+    """Document i as a pure function of (seed, i): a task, plain or as a chat turn, source code, or a bare copy."""
     files = [[*tokenizer.encode(text), EOS] for text in read_files(LISTING, library(), "train")]
     sizes = [len(file) for file in files]
     names = sorted(TASKS)
@@ -80,6 +83,9 @@ def documents(tokenizer: Tokenizer, seed: int, code_tokens: int) -> Callable[[in
 
     def document(index: int) -> Document:
         rng = random.Random(f"{seed}/{index}")
+        if copy_share and rng.random() < copy_share:
+            half = rng.choices(range(len(RESERVED), VOCABULARY), k=rng.randint(8, 48))
+            return Document(tokens=(*half, *half), scored=len(half))
         if rng.random() < CODE_SHARE:
             file = rng.choices(files, sizes)[0]
             start = rng.randrange(max(len(file) - code_tokens, 1))
@@ -97,7 +103,7 @@ def documents(tokenizer: Tokenizer, seed: int, code_tokens: int) -> Callable[[in
 def run(stage: Stage, model: Transformer, tokenizer: Tokenizer, seed: int, out: Path) -> None:
     """Train one stage and write its checkpoint."""
     mask = model.config.mask_token_id
-    document = documents(tokenizer, seed, stage.code_tokens)
+    document = documents(tokenizer, seed, stage.code_tokens, stage.copy_share)
     feed = batches(document, stage.noise, mask, seed=seed, streams=stage.streams, rows=stage.rows)
     folder = out / stage.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,18 +126,15 @@ def main() -> None:
     model.compile()
     before: Path | None = None
     for number, stage in enumerate(stages(options.scale)):
-        folder = options.out / stage.name
-        if stage.name not in options.stages.split(","):
-            before = folder
-            continue
-        if before is not None:
-            model.load_state_dict(load_model(before, "float32").state_dict())
-            before = None
-        start = time.perf_counter()
-        run(stage, model, tokenizer, options.seed + number, options.out)
-        for file in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(options.tokenizer / file, options.out / stage.name / file)
-        print(f"{stage.name}: {time.perf_counter() - start:.0f} s")
+        if stage.name in options.stages.split(","):
+            if before is not None:  # always from the written weights, so that one run and a chain of runs are the same
+                model.load_state_dict(load_model(before, "float32").state_dict())
+            start = time.perf_counter()
+            run(stage, model, tokenizer, options.seed + number, options.out)
+            for file in ("tokenizer.json", "tokenizer_config.json"):
+                shutil.copy(options.tokenizer / file, options.out / stage.name / file)
+            print(f"{stage.name}: {time.perf_counter() - start:.0f} s", flush=True)
+        before = options.out / stage.name
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train the bundled tokenizer: byte-level BPE of 4,096, digits split, 32 reserved ids first.
 
-python recipes/tokenizer.py OUT_FOLDER
+python -m recipes.tokenizer OUT_FOLDER
 """
 
 import json

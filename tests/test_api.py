@@ -1,4 +1,4 @@
-"""The front door: one prompt or many, whole or streamed; bad input is one sentence that names it and what is allowed."""
+"""The front door: one prompt or many, whole or streamed; bad input is one sentence: what it is, what is allowed."""
 
 import json
 from collections.abc import Callable

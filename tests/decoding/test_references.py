@@ -102,7 +102,7 @@ def test_the_cases_reach_the_corners() -> None:
     assert sum(answer.forwards.get("denoise", 0) > answer.forwards.get("commit", 0) for answer in answers) >= 4
     answers = [
         references.self_speculation(eyes(model, sampling), prompt, max_tokens, 3 + draft_length, 0.0)
-        for draft_length, max_tokens, prompt, model, sampling in cases(1)
+        for draft_length, max_tokens, prompt, model, sampling in (*cases(0), *cases(1))
     ]
     gained = [len(answer.tokens) - sum(answer.forwards.values()) for answer in answers]
     assert max(gained) >= 3  # tokens more than forwards: guesses were accepted

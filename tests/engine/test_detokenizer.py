@@ -1,7 +1,9 @@
 """Text comes out piece by piece as if decoded at once, and never holds a stop string or its beginning."""
 
+from itertools import pairwise
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
@@ -113,7 +115,7 @@ def pieces_of(data: bytes, cuts: list[int]) -> tuple[Tokenizer, list[int]]:
     """Bytes cut anywhere into tokens, and a tokenizer of these tokens: what a vocabulary may do at its worst."""
     edges = [0, *sorted({min(cut, len(data)) for cut in cuts} - {0, len(data)}), len(data)]
     letter = bytes_to_letters()
-    words = ["".join(letter[byte] for byte in data[a:b]) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    words = ["".join(letter[byte] for byte in data[a:b]) for a, b in pairwise(edges) if a < b]
     ids = {word: i for i, word in enumerate(dict.fromkeys(words))}
     backend = Backend(models.BPE(vocab=ids, merges=[]))
     backend.decoder = ByteLevel()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.models.checkpoints import FIELDS, random_state, refuses, shapes, store, write, write_config
+from tests.models.checkpoints import FIELDS, random_state, refuses, shapes, write, write_config
 from trimode.errors import CheckpointError
 from trimode.models.checkpoint import load_model, save_model
 
@@ -189,7 +189,8 @@ def test_a_truncated_file_is_named(size: int, max_shard: str, tmp_path: Path) ->
 HEADERS = {
     "header-too-long": struct.pack("<Q", 1 << 60) + b"{}",
     "header-not-json": struct.pack("<Q", 5) + b"hello",
-    "offsets-outside": struct.pack("<Q", 62) + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'.ljust(62) + b"1",
+    "offsets-outside": struct.pack("<Q", 62)
+    + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'.ljust(62) + b"1",
     "offsets-overlap-shape": struct.pack("<Q", 62)
     + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}'.ljust(62) + b"1234",
     "noise": bytes(range(256)) * 40,

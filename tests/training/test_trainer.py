@@ -23,7 +23,7 @@ from trimode.training.optim import Rates, optimizers, set_rates, wsd
 from trimode.training.trainer import Schedule, train
 
 NOISE = Noise(block_sizes=(4, 8), draft_share=0.5)
-RATES = Rates(muon=0.05, adam=0.02)
+RATES = Rates(muon=0.05, qkv=0.01, adam=0.02)
 TEXTS = [
     Document(tokens=(10, 20, 30, 40, 50, 21, 22, 23, 2)),
     Document(tokens=(11, 33, 31, 35, 31, 37, 2)),
@@ -125,20 +125,23 @@ def test_the_rate_is_a_factor_above_zero_and_at_most_one(steps: int, warmup: int
     assert all(0 < wsd(step, steps, warmup, decay) <= 1 for step in range(steps))
 
 
-def test_every_weight_is_trained_by_one_optimizer_and_matrices_of_layers_by_muon() -> None:
+def test_every_weight_is_in_one_group_and_queries_and_keys_are_never_with_muon() -> None:
     model = fresh_model()
+    names = {id(p): name for name, p in model.named_parameters()}
     muon, adam = optimizers(model, RATES)
-    held = [[id(p) for group in optim.param_groups for p in group["params"]] for optim in (muon, adam)]
-    matrices = {id(p) for name, p in model.named_parameters() if name.startswith("layers.") and p.dim() == 2}
-    assert set(held[0]) == matrices
-    assert sorted(held[0] + held[1]) == sorted(id(p) for p in model.parameters())
+    groups = [sorted(names[id(p)] for p in group["params"]) for group in muon.param_groups + adam.param_groups]
+    layers = range(model.config.n_layers)
+    assert groups[0] == [f"layers.{i}.{name}" for i in layers for name in ("down", "gate_up", "out")]
+    assert groups[1] == [f"layers.{i}.qkv" for i in layers]
+    assert sorted(name for group in groups for name in group) == sorted(names.values())
 
 
 def test_rates_scale_from_the_peak_each_time() -> None:
     optims = optimizers(fresh_model(), RATES)
     for factor in (0.5, 0.5, 1.0):
         set_rates(optims, factor)
-        assert [optim.param_groups[0]["lr"] for optim in optims] == [0.05 * factor, 0.02 * factor]
+        rates = [group["lr"] for optim in optims for group in optim.param_groups]
+        assert rates == [0.05 * factor, 0.01 * factor, 0.02 * factor]
 
 
 def test_a_stage_follows_the_schedule_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +152,7 @@ def test_a_stage_follows_the_schedule_to_its_end(tmp_path: Path, monkeypatch: py
 
 
 def test_a_step_uses_the_gradient_of_its_own_batch_alone(tmp_path: Path) -> None:
-    still = replace(schedule(steps=3), rates=Rates(muon=0.0, adam=0.0))
+    still = replace(schedule(steps=3), rates=Rates(muon=0.0, qkv=0.0, adam=0.0))
     train(fresh_model(), cycle([next(feed())]), still, tmp_path / "log.jsonl")
     assert len({line["norm"] for line in lines(tmp_path / "log.jsonl")}) == 1
 
