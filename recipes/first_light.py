@@ -107,6 +107,7 @@ def run(stage: Stage, model: Transformer, tokenizer: Tokenizer, seed: int, out: 
     feed = batches(document, stage.noise, mask, seed=seed, streams=stage.streams, rows=stage.rows)
     folder = out / stage.name
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "log.jsonl").unlink(missing_ok=True)
     model.train().requires_grad_(True)
     train(model, feed, stage.schedule, folder / "log.jsonl")
     save_model(model, FIELDS, folder)

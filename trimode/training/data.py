@@ -65,7 +65,7 @@ def make_sample(document: Document, noise: Noise | None, mask_token_id: int, rng
             canvases.append(Canvas(after=start, tokens=tuple(shown)))
             row += len(shown)
     span = Span(commit=tokens, canvases=tuple(canvases), kind="prefill")
-    n_diffusion = n - document.scored if noise is not None else 0
+    n_diffusion = max(n - document.scored, 0) if noise is not None else 0
     return Sample(span=span, ar=ar, diffusion=tuple(diffusion), n_diffusion=n_diffusion)
 
 
@@ -136,13 +136,18 @@ def batches(
 
     A sample that fits no open stream closes the batch; a document too long for an empty stream is cut.
     """
+    if noise is not None and rows < max(noise.block_sizes) + 2:
+        raise ValueError(f"streams of {rows} rows cannot hold a text and a block of {max(noise.block_sizes)}")
     packs: list[list[Sample]] = [[] for _ in range(streams)]
-    room, index = [rows] * streams, 0
+    room, index, last_used = [rows] * streams, 0, 0
     while True:
         sample = _fitting(document(index), noise, mask_token_id, f"{seed}:{index}", rows)
         index += 1
         if not sample.ar:
+            if index - last_used > 1000:
+                raise ValueError(f"documents {last_used} to {index - 1} have no targets within {rows} rows")
             continue
+        last_used = index
         place = next((i for i in range(streams) if sample.span.n_rows <= room[i]), None)
         if place is None:
             yield pack(packs, rows, mask_token_id)

@@ -43,6 +43,9 @@ def train(model: Transformer, batches: Iterator[Batch], schedule: Schedule, log:
         set_rates(optims, wsd(step, schedule.steps, schedule.warmup, int(schedule.steps * schedule.decay_share)))
         with torch.autocast(device, torch.bfloat16):
             loss = joint_loss(model, batch, schedule.weights)
+        if not math.isfinite(loss.value.item()):
+            parts = {name: part.item() for name, part in loss.parts.items()}
+            raise TrimodeError(f"the loss is not a number at step {step}, before it reached the weights: {parts}")
         loss.value.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.clip)
         for optim in optims:
@@ -51,8 +54,6 @@ def train(model: Transformer, batches: Iterator[Batch], schedule: Schedule, log:
         tokens += batch.ar.count
         if step % schedule.log_every == 0 or step == schedule.steps - 1:
             parts = {name: round(part.item(), 4) for name, part in loss.parts.items()}
-            if not all(math.isfinite(part) for part in parts.values()):
-                raise TrimodeError(f"the loss is not a number at step {step}: {parts}")
             line = {"step": step, **parts, "norm": round(norm.item(), 3), "targets": tokens,
                     "seconds": round(time.perf_counter() - start, 1)}  # fmt: skip
             with log.open("a") as file:
