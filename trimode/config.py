@@ -1,10 +1,13 @@
 """What a checkpoint says about itself, as frozen values. Knows the fields of config.json, not how a layer uses them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from trimode.errors import CheckpointError
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +21,20 @@ class Rope:
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     query_beta: float = 0.0  # llama-4 query scale: q *= 1 + query_beta * ln(1 + floor(position / original_context))
+
+    def __post_init__(self) -> None:
+        where = "config.json: rope_parameters"
+        if not 1 < self.theta < math.inf:
+            raise CheckpointError(f"{where}: rope_theta is {self.theta}, it must be above 1")
+        if (self.kind == "yarn" or self.query_beta) and self.original_context < 1:
+            raise CheckpointError(
+                f"{where}: original_max_position_embeddings is {self.original_context}, it must be at least 1"
+            )
+        for name in ("factor", "beta_fast", "beta_slow"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise CheckpointError(f"{where}: {name} is {getattr(self, name)}, it must be above 0")
+        if not 0 <= self.query_beta < math.inf:
+            raise CheckpointError(f"{where}: llama_4_scaling_beta is {self.query_beta}, it must be at least 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +69,18 @@ class ModelConfig:
                 f"config.json: {self.n_heads} heads must be a multiple of {self.n_kv_heads} key heads, "
                 f"and head_dim {self.head_dim} must be even"
             )
-        if self.dtype not in ("float32", "bfloat16", "float16"):
-            raise CheckpointError(f"config.json: dtype is {self.dtype!r}, known are float32, bfloat16 and float16")
-        for name, ids in (("mask_token_id", (self.mask_token_id,)), ("eos_token_id", self.eos_token_ids)):
+        if self.dtype not in DTYPES:
+            raise CheckpointError(f"config.json: dtype is {self.dtype!r}, known are {', '.join(DTYPES)}")
+        if not 0 < self.norm_eps < math.inf:
+            raise CheckpointError(f"config.json: rms_norm_eps is {self.norm_eps}, it must be above 0")
+        bos = () if self.bos_token_id is None else (self.bos_token_id,)
+        for name, ids in (
+            ("mask_token_id", (self.mask_token_id,)), ("eos_token_id", self.eos_token_ids), ("bos_token_id", bos)
+        ):  # fmt: skip
             for token in ids:
-                if not 0 <= token < self.vocab_size:
+                if type(token) is not int or not 0 <= token < self.vocab_size:
                     raise CheckpointError(
-                        f"config.json: {name} is {token}, allowed is 0 to {self.vocab_size - 1} (vocab_size - 1)"
+                        f"config.json: {name} is {token!r}, allowed is 0 to {self.vocab_size - 1} (vocab_size - 1)"
                     )
 
 
@@ -73,3 +95,10 @@ def read(fields: Json, name: str, kind: type | tuple[type, ...], where: str = "c
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise CheckpointError(f"{where}: the field {name!r} is {value!r}, which is not of the expected type")
     return value
+
+
+def read_optional(
+    fields: Json, name: str, kind: type | tuple[type, ...], default: Any, where: str = "config.json"
+) -> Any:
+    """A field that may be absent or null, else of the right JSON type."""
+    return default if fields.get(name) is None else read(fields, name, kind, where)

@@ -41,27 +41,41 @@ class Tokenizer:
         try:
             backend = Backend.from_file(str(path))
             fields = json.loads(settings.read_text("utf-8")) if settings.exists() else {}
+            file = folder / "chat_template.jinja"
+            template = file.read_text("utf-8") if file.exists() else None
         except Exception as error:  # the library raises bare Exception for a damaged file
-            raise CheckpointError(f"{folder}: the tokenizer cannot be read ({error})") from error
-        template, file = fields.get("chat_template"), folder / "chat_template.jinja"
-        if file.exists():
-            template = file.read_text("utf-8")
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{folder}: the tokenizer cannot be read ({reason})") from error
+        if not isinstance(fields, dict):
+            raise CheckpointError(f"{settings}: a JSON object is expected")
         bos = fields.get("bos_token")
-        return cls(backend, template, bos.get("content") if isinstance(bos, dict) else bos)
+        values = {"chat_template": template or fields.get("chat_template"),
+                  "bos_token": bos.get("content") if isinstance(bos, dict) else bos}  # fmt: skip
+        for name, value in values.items():
+            if value is not None and not isinstance(value, str):
+                raise CheckpointError(f"{settings}: {name} is not a text")
+        return cls(backend, values["chat_template"], values["bos_token"])
 
     @cached_property
     def reserved(self) -> frozenset[int]:
         """Special ids that no prompt may hold: all but those the chat template writes and the begin and end of text."""
         usual = self.chat_template or ""
-        allowed = {i for text, i in self.special.items() if text in usual or re.search(r"(bos|eos|/?s)\W*$", text)}
+        allowed = {i for text, i in self.special.items() if text in usual or re.fullmatch(r"\W*(bos|eos|s)\W*", text)}
         return frozenset(self.special.values()) - allowed
 
     def encode(self, text: str) -> list[int]:
         """Plain text, in which nothing is special."""
         try:
-            return list(self.backend.encode(text, add_special_tokens=False).ids)
+            tokens = list(self.backend.encode(text, add_special_tokens=False).ids)
         except (TypeError, UnicodeEncodeError) as error:
             raise InvalidInput("the text holds half of a surrogate pair, which is not Unicode text") from error
+        if not set(self.special.values()) & set(tokens):
+            return tokens
+        cut = next((m for m in MARKERS if m not in text), "")  # a vocabulary that holds special tokens as words too
+        pieces = self._guard(text, cut).split(cut) if cut else list(text)
+        if len(pieces) == 1:
+            raise InvalidInput(f"this vocabulary has no other word for {text!r:.60} than a special token")
+        return [token for piece in pieces for token in self.encode(piece)]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens without the special ones; bytes that are not UTF-8 become U+FFFD."""
@@ -71,7 +85,8 @@ class Tokenizer:
         """Render the chat template (with the turn of the assistant opened) and encode markup and texts apart."""
         rendered, marker = self._render(messages, options)
         tokens: list[int] = []
-        parts = re.split("(" + "|".join(map(re.escape, self.special)) + ")", rendered) if self.special else [rendered]
+        longest_first = "|".join(map(re.escape, sorted(self.special, key=len, reverse=True)))
+        parts = re.split(f"({longest_first})(?!{marker})", rendered) if self.special else [rendered]
         for part in parts:
             if part in self.special:
                 tokens.append(self.special[part])
@@ -83,19 +98,27 @@ class Tokenizer:
         if self.chat_template is None:
             raise InvalidInput("this checkpoint has no chat template: use a plain prompt")
         check_messages(messages)
-        texts = "".join(str(message["content"]) for message in messages)
+        texts = json.dumps(messages, ensure_ascii=False, default=str)
         marker = next((m for m in MARKERS if m not in texts), None)
         if marker is None:
             raise InvalidInput("a message holds every Unicode noncharacter from U+FDD0 to U+FDEF")
-        guarded = [dict(message, content=self._guard(str(message["content"]), marker)) for message in messages]
+        guarded = self._guarded(list(messages), marker)
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = _refuse
         try:
             template = environment.from_string(self.chat_template)
             values = {"bos_token": self.bos_token, "add_generation_prompt": True, **options}
             return template.render(messages=guarded, **values), marker
-        except TemplateError as error:
+        except Exception as error:  # a template is a program: it fails in any way
             raise InvalidInput(f"the chat template does not take these messages: {error}") from error
+
+    def _guarded(self, value: Any, marker: str) -> Any:
+        """All texts of the messages, whatever field they stand in."""
+        if isinstance(value, str):
+            return self._guard(value, marker)
+        if isinstance(value, Mapping):
+            return {key: self._guarded(item, marker) for key, item in value.items()}
+        return [self._guarded(item, marker) for item in value] if isinstance(value, list | tuple) else value
 
     def _guard(self, text: str, marker: str) -> str:
         for token in self.special:
@@ -105,6 +128,8 @@ class Tokenizer:
 
 def check_messages(messages: Sequence[Message]) -> None:
     """Messages are non-empty and each has a role and a text."""
+    if not isinstance(messages, Sequence):
+        raise InvalidInput("messages is not a list")
     if not messages:
         raise InvalidInput("messages is empty, at least one is needed")
     for index, message in enumerate(messages):

@@ -31,14 +31,19 @@ class Family(Protocol):
 def resolve(source: str | Path) -> Path:
     """A local folder as it is; anything else is taken for a Hub id and downloaded (config, tokenizer, safetensors)."""
     folder = Path(source)
-    if folder.is_dir():
+    try:
+        is_folder, is_there = folder.is_dir(), folder.exists()
+    except OSError:  # a name too long for any folder
+        is_folder = is_there = False
+    if is_folder:
         return folder
-    if folder.exists() or str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
+    if is_there or str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
         raise CheckpointError(f"{source}: no such folder (and not a Hub id of the form owner/name)")
     try:
         return Path(snapshot_download(str(source), allow_patterns=list(FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(f"{source}: no such folder, and the Hub did not give it ({error})") from error
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{source}: no such folder, and the Hub did not give it ({reason})") from error
 
 
 def read_json(path: Path) -> Json:
@@ -47,7 +52,7 @@ def read_json(path: Path) -> Json:
         fields = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: this file is missing") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(fields, dict):
         raise CheckpointError(f"{path}: a JSON object is expected")
@@ -103,6 +108,11 @@ def empty(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Tran
     try:
         with device:
             return Transformer(config)
+    except (RuntimeError, MemoryError) as error:
+        sizes = (
+            f"{config.vocab_size} x {config.hidden_size}, {config.n_layers} layers, inner {config.intermediate_size}"
+        )
+        raise CheckpointError(f"no memory for a model of the sizes in config.json ({sizes})") from error
     finally:
         torch.set_default_dtype(previous)
 

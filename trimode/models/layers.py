@@ -18,7 +18,8 @@ from trimode.numerics.visibility import Visibility
 
 def inverse_frequencies(rope: Rope, head_dim: int) -> Tensor:
     """Angles per position, float32 [head_dim / 2]; YaRN (arXiv 2309.00071, section 3.2) blends two of them."""
-    plain = rope.theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    wavelengths = rope.theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    plain = 1.0 / wavelengths  # rounded exactly as transformers does: at position 262143 one ulp is 0.016 rad
     if rope.kind != "yarn":
         return plain
 
@@ -29,7 +30,7 @@ def inverse_frequencies(rope: Rope, head_dim: int) -> Tensor:
     high = min(math.ceil(dimension(rope.beta_slow)), head_dim - 1)
     ramp = (torch.arange(head_dim // 2, dtype=torch.float32) - low) / max(high - low, 0.001)
     keep = 1 - ramp.clamp(0, 1)  # 1 for fast angles, which are not stretched
-    return plain / rope.factor * (1 - keep) + plain * keep
+    return 1.0 / (rope.factor * wavelengths) * (1 - keep) + plain * keep
 
 
 def rotations(

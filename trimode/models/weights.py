@@ -28,11 +28,13 @@ def find_files(folder: Path) -> dict[Path, list[str] | None]:
         return {folder / SINGLE: None}
     try:
         weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{index}: not a readable index of shards ({error})") from error
+    if not isinstance(weight_map, dict):
+        raise CheckpointError(f"{index}: weight_map is not a JSON object")
     files: dict[Path, list[str] | None] = {}
     for name, file in weight_map.items():
-        if Path(file).name != file:
+        if not isinstance(file, str) or file in ("", ".", "..") or Path(file).name != file:
             raise CheckpointError(f"{index}: the shard name {file!r} leaves the folder")
         names = files.setdefault(folder / file, [])
         assert names is not None
@@ -60,13 +62,14 @@ def load(folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensor
     for path, expected in find_files(folder).items():
         with _open(path) as file:
             names = set(file.keys())
-            if expected is not None and set(expected) != names:
-                odd = sorted(set(expected) ^ names)
-                raise CheckpointError(f"{path}: the index and the file disagree about {_few(odd)}")
-            for name in names & set(places):
+        if expected is not None and set(expected) != names:
+            odd = sorted(set(expected) ^ names)
+            raise CheckpointError(f"{path}: the index and the file disagree about {_few(odd)}")
+        for name in sorted(names & set(places)):
+            with _open(path) as file:  # anew for each: pages of the file that were read count as ours until it closes
                 _copy(path, name, file.get_tensor(name), places[name])
-            extra |= names - set(places) - optional
-            missing -= names
+        extra |= names - set(places) - optional
+        missing -= names
     if missing:
         raise CheckpointError(f"{folder}: {len(missing)} tensors are missing: {_few(sorted(missing))}")
     if extra:
@@ -87,7 +90,8 @@ def save(
             continue
         rows = parameters[parameter].detach().to("cpu", dtype).split([n for _, n in pieces])
         state.update((name, row.contiguous()) for (name, _), row in zip(pieces, rows, strict=True))
-    plan = split_torch_state_dict_into_shards(state, max_shard_size=max_shard)
+    shapes = {name: row.to("meta") for name, row in state.items()}  # pieces of one parameter need not share a shard
+    plan = split_torch_state_dict_into_shards(shapes, max_shard_size=max_shard)
     for file, names in plan.filename_to_tensors.items():
         save_file({name: state[name] for name in names}, folder / file, metadata={"format": "pt"})
     if plan.is_sharded:
@@ -107,6 +111,8 @@ def _copy(path: Path, name: str, stored: Tensor, place: Tensor) -> None:
         raise CheckpointError(
             f"{path}: the tensor {name} has shape {list(stored.shape)}, the config asks for {list(place.shape)}"
         )
+    if not stored.is_floating_point():
+        raise CheckpointError(f"{path}: the tensor {name} is of type {stored.dtype}, a floating-point type is expected")
     place.copy_(stored)
 
 
