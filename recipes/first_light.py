@@ -1,6 +1,6 @@
-"""Train the bundled checkpoint: an autoregressive stage, a joint stage, a short stage with long documents.
+"""Train the bundled checkpoint: an autoregressive stage, two joint stages, a short stage with long documents.
 
-    python -m recipes.first_light TOKENIZER_FOLDER OUT_FOLDER [--scale 1.0] [--seed 0] [--stages joint,long]
+    python -m recipes.first_light TOKENIZER_FOLDER OUT_FOLDER [--scale 1.0] [--seed 0] [--stages more,long]
 
 Every stage ends with its learning-rate decay, writes a whole checkpoint to OUT_FOLDER/<stage>, and starts from the one
 the stage before has written, in this run or an earlier one.
@@ -55,7 +55,7 @@ class Stage:
 
 
 def stages(scale: float) -> list[Stage]:
-    """AR, joint, long; `scale` stretches all of them."""
+    """AR, joint twice, long; `scale` stretches all of them."""
 
     def stage(
         name: str, steps: int, streams: int, rows: int, code: int, copy: float, noise: Noise | None, rates: Rates
@@ -69,7 +69,8 @@ def stages(scale: float) -> list[Stage]:
     return [
         stage("ar", 1800, 8, 256, 256, 0.0, None, Rates(muon=0.02, qkv=1.5e-3, adam=3e-3)),
         stage("joint", 2500, 4, 512, 224, 0.2, noise, Rates(muon=0.015, qkv=1e-3, adam=2e-3)),
-        stage("long", 20, 1, 4096, 2000, 0.0, noise, Rates(muon=0.004, qkv=2e-4, adam=5e-4)),
+        stage("more", 700, 4, 512, 224, 0.0, noise, Rates(muon=0.01, qkv=7e-4, adam=1.2e-3)),
+        stage("long", 15, 1, 4096, 2000, 0.0, noise, Rates(muon=0.004, qkv=2e-4, adam=5e-4)),
     ]
 
 
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stages", default="ar,joint,long")
+    parser.add_argument("--stages", default="ar,joint,more,long")
     options = parser.parse_args()
     tokenizer = Tokenizer.load(options.tokenizer)
     model = empty(family(FIELDS).parse(FIELDS, None), torch.float32, torch.device("cpu"))
