@@ -9,6 +9,7 @@ import pytest
 from trimode import LLM, load
 from trimode.api import BUNDLED, completion
 from trimode.engine.engine import Engine
+from trimode.errors import InvalidInput
 from trimode.evaluation.tasks import TASKS, example
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,14 @@ def test_32_ids_are_reserved_and_eos_is_never_in_a_text(llm: LLM) -> None:
     assert sorted(llm.tokenizer.special.values()) == list(range(32))
     assert llm.model.config.mask_token_id == llm.tokenizer.special["<|mask|>"]
     assert llm.tokenizer.encode("<|eos|><|mask|>") != [2, 3]
+
+
+def test_saving_gives_the_same_bytes(llm: LLM, tmp_path: Path) -> None:
+    llm.save(tmp_path / "copy")
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "copy" / name).read_bytes() == (BUNDLED / name).read_bytes()
+    with pytest.raises(InvalidInput, match="another folder"):
+        llm.save(BUNDLED)
 
 
 def test_the_shipped_files_are_small() -> None:

@@ -88,13 +88,13 @@ class LLM:
 
         Raises InvalidInput, before anything runs, for a prompt or a parameter outside its range.
         """
-        is_one = isinstance(prompt, str) or all(isinstance(token, int) for token in prompt)
+        are_many = isinstance(prompt, list | tuple) and not all(isinstance(token, int) for token in prompt)
         engine = Engine(self.model, self.tokenizer)
-        requests = [self.submit(engine, one, **options) for one in ([prompt] if is_one else prompt)]
+        requests = [self.submit(engine, one, **options) for one in (prompt if are_many else [prompt])]
         while not engine.is_idle:
             engine.step()
         completions = [completion(request) for request in requests]
-        return completions[0] if is_one else completions
+        return completions if are_many else completions[0]
 
     def stream(self, prompt: Prompt, *, watch: bool = False, **options: Unpack[Options]) -> "Stream":
         """Continue one prompt, event by event; `watch` adds the open canvas to the events."""
