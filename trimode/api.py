@@ -175,7 +175,7 @@ def completion(request: Request) -> Completion:
 
 def check_ids(prompt: Sequence[int], tokenizer: Tokenizer) -> list[int]:
     """Token ids without the special ones that no prompt may hold; chat markup, begin and end of text are fine."""
-    if not isinstance(prompt, Sequence) or not all(type(token) is int for token in prompt):
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes) or not all(type(token) is int for token in prompt):
         raise InvalidInput(f"the prompt is {prompt!r:.60}, a text or a list of token ids is expected")
     for position, token in enumerate(prompt):
         if token in tokenizer.reserved:

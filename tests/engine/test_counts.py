@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fakes import VARIANTS, alone, decoder, drain, lively_model
+from tests.fakes import VARIANTS, Watched, alone, decoder, drain, lively_model
 from trimode.api import completion
 from trimode.engine.engine import Engine
 from trimode.spans import KINDS
@@ -54,3 +54,17 @@ def test_acceptance_length_is_none_where_nothing_was_verified() -> None:
     assert completion(alone(model, "fused", [5], max_tokens=9)).acceptance_length is None
     assert completion(alone(model, "draft of 8", [5], max_tokens=1)).acceptance_length is None
     assert 2 <= completion(alone(model, "draft of 8", [5], max_tokens=9)).acceptance_length <= 8
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_only_parts_of_the_prompt_go_uncounted(variant: str) -> None:
+    """With few rows a finished block may be committed in parts, too: those are forwards of the answer."""
+    model = lively_model(0, eos_token_ids=())
+    for max_rows in (4, 10, 2048):
+        fed: list[int] = []
+        engine = Engine(Watched(model, lambda positions_T, _, fed=fed: fed.append(len(positions_T))), max_rows=max_rows)
+        request = engine.submit(list(range(4, 34)), decoder(variant, model.config), max_tokens=40)
+        drain(engine)
+        counts = request.counts
+        assert counts.forwards.total() + counts.prefill_parts == len(fed)
+        assert counts.prefill_parts <= 30 // max_rows + 1

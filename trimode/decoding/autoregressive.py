@@ -24,7 +24,7 @@ class Autoregressive:
         return ARState(length=len(tokens))
 
     def plan(self, state: ARState, tokens: Sequence[int], cache_len: int, budget_rows: int) -> Span:
-        part = first_part(tokens, cache_len, budget_rows)
+        part = first_part(tokens, cache_len, budget_rows, state.kind)
         return part or next_token(tokens, cache_len, state.kind)
 
     def advance(self, state: ARState, picks: Picks) -> Step[ARState]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from trimode.errors import InvalidInput
-from trimode.spans import CanvasView, Picks, Span
+from trimode.spans import CanvasView, Kind, Picks, Span
 
 S = TypeVar("S")
 
@@ -42,13 +42,15 @@ class Decoder(Protocol[S]):
         ...
 
 
-def first_part(tokens: Sequence[int], cache_len: int, budget_rows: int, canvas_rows: int = 0) -> Span | None:
-    """A chunk of a prompt too long for one forward, or None when the rest fits. It reads nothing."""
+def first_part(
+    tokens: Sequence[int], cache_len: int, budget_rows: int, kind: Kind, canvas_rows: int = 0
+) -> Span | None:
+    """A part of what is to be committed, if it is too long for one forward, or None. It reads nothing."""
     pending = len(tokens) - cache_len
     if pending + canvas_rows <= budget_rows or pending == 1:
         return None
     stop = cache_len + min(max(budget_rows, 1), pending - 1)
-    return Span(commit=tuple(tokens[cache_len:stop]), kind="prefill")
+    return Span(commit=tuple(tokens[cache_len:stop]), kind=kind)
 
 
 def option(
@@ -58,9 +60,14 @@ def option(
     low: float | None = None,
     high: float = math.inf,
     choices: tuple[str, ...] | None = None,
+    optional: bool = False,
 ) -> Any:
-    """A decoder parameter with its help and its range or choices; flags, checks and tables are made from these."""
-    return field(default=default, metadata={"help": text, "low": low, "high": high, "choices": choices})
+    """A decoder parameter with its help and its range or choices; flags, checks and tables are made from these.
+
+    An integer `low` asks for whole numbers. None is allowed where it is the default, or `optional` says so.
+    """
+    facts = {"help": text, "low": low, "high": high, "choices": choices, "optional": optional or default is None}
+    return field(default=default, metadata=facts)
 
 
 def check_options(decoder: Any) -> None:
@@ -70,7 +77,7 @@ def check_options(decoder: Any) -> None:
         choices = item.metadata.get("choices")
         if choices is not None and value not in choices:
             raise InvalidInput(f"{item.name} is {value!r}, allowed are {', '.join(choices)}")
-        if value is None or low is None or high is None:
+        if low is None or high is None or (value is None and item.metadata["optional"]):
             continue
         kinds = (int,) if isinstance(low, int) else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:

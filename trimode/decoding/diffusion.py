@@ -40,6 +40,7 @@ class Diffusion:
         0.9,
         "fill slots at least this probable; above 1: one slot per look; none: an even quota per look",
         low=0.0,
+        optional=True,
     )
     max_denoising_steps: int | None = option(None, "looks at one block (default: block_size)", low=1)
     anchor: str = option("fused", "where slot 0 of a block comes from", choices=("fused", "canvas", "none"))
@@ -57,7 +58,7 @@ class Diffusion:
             return Span(commit=(), canvases=(canvas,), kind="denoise")
         width = self._width(state)
         rides = self.anchor == "none" or (self.anchor == "fused" and width > 1)
-        part = first_part(tokens, cache_len, budget_rows, width if rides else 0)
+        part = first_part(tokens, cache_len, budget_rows, state.kind, width if rides else 0)
         if part or not rides:
             return part or next_token(tokens, cache_len, state.kind)
         commit = tuple(tokens[cache_len:])

@@ -51,7 +51,7 @@ class SelfSpeculation:
 
     def plan(self, state: SpeculationState, tokens: Sequence[int], cache_len: int, budget_rows: int) -> Span:
         kind = self._kind(state, budget_rows)
-        part = first_part(tokens, cache_len, budget_rows)
+        part = first_part(tokens, cache_len, budget_rows, kind)
         if part or kind in ("prefill", "decode"):
             return part or next_token(tokens, cache_len, kind)
         commit = tuple(tokens[cache_len:])

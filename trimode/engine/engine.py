@@ -25,6 +25,8 @@ class Engine:
     def __init__(
         self, model: Model, tokenizer: Tokenizer | None = None, *, max_rows: int = 2048, max_running: int = 64
     ) -> None:
+        if max_rows < 1 or max_running < 1:
+            raise InvalidInput(f"max_rows is {max_rows} and max_running {max_running}, both must be at least 1")
         self.model, self.tokenizer = model, tokenizer
         self.max_rows, self.max_running = max_rows, max_running
         self._ids = count()
@@ -42,6 +44,8 @@ class Engine:
         config = self.model.config
         check_prompt(prompt, config.vocab_size, config.mask_token_id, config.context_length)
         check_limits(max_tokens, stop)
+        if stop and self.tokenizer is None:
+            raise InvalidInput("stop needs a tokenizer, and this engine has none")
         end = min(len(prompt) + max_tokens, config.context_length)
         text = Detokenizer(self.tokenizer, stop) if self.tokenizer is not None else None
         request = Request(
@@ -85,9 +89,9 @@ class Engine:
         return Event(request=request.id, kind=None, tokens=(), text=text, finish=request.finish)
 
     def _advance(self, request: Request, span: Span, picks: Picks) -> Event | None:
-        if not span.n_read:  # a part of a long prompt: nothing to decide yet
+        if not span.n_read:  # a part of a long commit: nothing to decide yet
             request.cache.keep(request.cache.length + len(span.commit))
-            request.counts.prefill_parts += 1
+            request.counts.add_part(span.kind)
             return None
         step = request.decoder.advance(request.state, picks)
         request.state = step.state

@@ -20,6 +20,13 @@ class Counts:
     tokens: Counter[Kind] = field(default_factory=Counter)  # emitted by forwards of a kind
     prefill_parts: int = 0
 
+    def add_part(self, kind: Kind) -> None:
+        """Count a forward that committed without being read: apart for a prompt, with the others later. Mutates."""
+        if kind == "prefill":
+            self.prefill_parts += 1
+        else:
+            self.forwards[kind] += 1
+
 
 @dataclass(slots=True)
 class Request:

@@ -1,7 +1,7 @@
 """Logits of all wanted rows -> chosen tokens and confidences, once per forward. Knows rows, not requests.
 
 Randomness is keyed: the noise at a position is a pure function of (seed, choice, position, round, token id), and the
-choice is argmax(logits / T + Gumbel noise), a sample from softmax(logits / T) (the Gumbel-max trick). So a token does
+choice is argmax(logits + T * Gumbel noise), a sample from softmax(logits / T) (the Gumbel-max trick). So a token does
 not depend on the batch, the mode or the order in which rows were computed.
 
 Suffixes: S rows, V vocabulary.
@@ -69,7 +69,7 @@ def pick(logits_SV: Tensor, draws: Sequence[Draw], banned: Tensor) -> tuple[NDAr
     if rows:
         keys = torch.tensor([_signed(draws[row].key) for row in rows], device=scores_SV.device)
         heat = torch.tensor([draws[row].temperature for row in rows], dtype=torch.float64, device=scores_SV.device)
-        noisy = scores_SV[rows].double() / heat[:, None] + gumbel(keys, scores_SV.shape[-1])
+        noisy = scores_SV[rows].double() + heat[:, None] * gumbel(keys, scores_SV.shape[-1])
         token_S[rows] = noisy.argmax(-1)
     confidence_S = (scores_SV.gather(-1, token_S[:, None])[:, 0] - total_S).exp()
     both = torch.stack([token_S.double(), confidence_S.double()]).cpu().numpy()
