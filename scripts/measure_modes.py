@@ -1,6 +1,6 @@
 """Every mode on the same held-out prompts, interleaved in one process: accuracy, forwards, speed, and equality with ar.
 
-    python scripts/measure_modes.py [--model FOLDER] [--prompts 20] [--repeats 3] [--dtype float32] [--out FILE.md]
+    python scripts/measure_modes.py [--model FOLDER] [--prompts 8] [--repeats 3] [--dtype float32] [--out FILE.md]
 
 Prompts are the held-out split of the procedural tasks (plain form) and continuations of standard-library files that
 training never saw. Counts include the prefill. Speeds are medians over the repeats with the lowest and highest.
@@ -30,9 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ar": {"mode": "ar"},
     "diffusion (fused, 0.9)": {"mode": "diffusion"},
     "diffusion (canvas, 0.9)": {"mode": "diffusion", "anchor": "canvas"},
-    "diffusion (none, 0.9)": {"mode": "diffusion", "anchor": "none"},
     "self_speculation": {"mode": "self_speculation"},
-    "self_speculation, no fallback": {"mode": "self_speculation", "fallback_below": 0.0},
 }
 SEED = 1000
 
@@ -142,7 +140,7 @@ def cell(task: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model")
-    parser.add_argument("--prompts", type=int, default=20)
+    parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--max-tokens", type=int, default=192)
     parser.add_argument("--dtype", default="float32")
