@@ -32,7 +32,7 @@ INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
 .PHONY: run test test-all dev check clean
 
 run: $(VENV)/.installed-base
-	@$(VENV_PYTHON) -m trimode.cli demo \
+	@$(VENV_PYTHON) -m trimode demo \
 	  $${TRIMODE_PROMPT:+"--prompt=$$TRIMODE_PROMPT"} $${TRIMODE_MODE:+"--mode=$$TRIMODE_MODE"}
 
 test: $(VENV)/.installed-test

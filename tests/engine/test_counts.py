@@ -68,3 +68,11 @@ def test_only_parts_of_the_prompt_go_uncounted(variant: str) -> None:
         counts = request.counts
         assert counts.forwards.total() + counts.prefill_parts == len(fed)
         assert counts.prefill_parts <= 30 // max_rows + 1
+
+
+@pytest.mark.parametrize("variant", ["self_speculation", "draft of 3", "draft of 8"])
+def test_self_speculation_never_needs_more_forwards_than_ar(variant: str) -> None:
+    for seed in range(4):
+        for max_tokens in (1, 2, 3, 9, 23):
+            request = alone(lively_model(seed), variant, [5, 6], max_tokens=max_tokens)
+            assert request.counts.forwards.total() <= len(request.answer)

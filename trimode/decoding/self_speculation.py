@@ -68,8 +68,7 @@ class SelfSpeculation:
         if state.draft:
             return self._verified(state, chosen)
         guesses = tuple(picks.canvases[0].token_S.tolist()) if picks.canvases else ()
-        plain = state.plain - (state.plain > 0 and not guesses)
-        after = replace(state, length=state.length + 1, started=True, draft=guesses, plain=plain)
+        after = replace(state, length=state.length + 1, started=True, draft=guesses, plain=max(state.plain - 1, 0))
         return Step(state=after, tokens=(chosen[0],), keep=state.length)
 
     def view(self, state: SpeculationState) -> CanvasView | None:

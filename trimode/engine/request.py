@@ -28,7 +28,7 @@ class Counts:
             self.forwards[kind] += 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """Prompt, answer so far, decoder with its state, cache, and the counts."""
 

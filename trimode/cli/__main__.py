@@ -1,5 +1,0 @@
-"""`python -m trimode.cli`."""
-
-from trimode.cli import main
-
-main()
