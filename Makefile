@@ -69,10 +69,10 @@ $(VENV)/.installed-base: $(VENV)/constraints.txt pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed-base
 	@echo "Installing what the tests need"
-	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test]'
+	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test,train]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-base
 	@echo "Installing what a contributor needs"
-	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test,dev]'
+	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test,train,dev]'
 	@touch $@ $(VENV)/.installed-test

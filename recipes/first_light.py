@@ -23,8 +23,9 @@ from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.noise import Noise
 from trimode.tokenizer import Tokenizer
 from trimode.training.corpus import read_files
-from trimode.training.data import Document, batches
-from trimode.training.objectives import Weights
+from trimode.training.data import batches
+from trimode.training.documents import Document
+from trimode.training.objectives import Joint
 from trimode.training.optim import Rates
 from trimode.training.trainer import Schedule, train
 
@@ -60,7 +61,9 @@ def stages(scale: float) -> list[Stage]:
     def stage(
         name: str, steps: int, streams: int, rows: int, code: int, copy: float, noise: Noise | None, rates: Rates
     ) -> Stage:
-        schedule = Schedule(steps=int(steps * scale), rates=rates, weights=Weights(ar=1.0, diffusion=1.0))
+        schedule = Schedule(
+            steps=int(steps * scale), rates=rates, objective=Joint(weights={"ar": 1.0, "diffusion": 1.0})
+        )
         return Stage(
             name=name, streams=streams, rows=rows, code_tokens=code, copy_share=copy, noise=noise, schedule=schedule
         )
@@ -86,17 +89,17 @@ def documents(tokenizer: Tokenizer, seed: int, code_tokens: int, copy_share: flo
         rng = random.Random(f"{seed}/{index}")
         if copy_share and rng.random() < copy_share:
             half = rng.choices(range(len(RESERVED), VOCABULARY), k=rng.randint(8, 48))
-            return Document(tokens=(*half, *half), scored=len(half))
+            return Document.text((*half, *half), len(half))
         if rng.random() < CODE_SHARE:
             file = rng.choices(files, sizes)[0]
             start = rng.randrange(max(len(file) - code_tokens, 1))
-            return Document(tokens=tuple(file[start : start + code_tokens]))
+            return Document.text(tuple(file[start : start + code_tokens]))
         task = example(rng.choice(names), "train", seed, index)
         prompt, answer = tokenizer.encode(task.prompt), tokenizer.encode(task.answer)
         if rng.random() < CHAT_SHARE:
             prompt = [IM_START, *user, *prompt, IM_END, *newline, IM_START, *assistant]
-            return Document(tokens=(*prompt, *answer, IM_END), scored=len(prompt))
-        return Document(tokens=(*prompt, *answer, EOS), scored=len(prompt))
+            return Document.text((*prompt, *answer, IM_END), len(prompt))
+        return Document.text((*prompt, *answer, EOS), len(prompt))
 
     return document
 

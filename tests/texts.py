@@ -10,7 +10,9 @@ from tests.fakes import MASK
 from trimode.models.transformer import Transformer
 from trimode.numerics.noise import Noise
 from trimode.numerics.visibility import Masked, Stream
-from trimode.training.data import Batch, Document, Sample, make_sample, pack
+from trimode.training.batch import Batch, pack
+from trimode.training.documents import Document
+from trimode.training.samples import Sample, make_sample
 
 CLEAN = range(4, 61)  # ids that are not special in the tiny configuration
 
@@ -19,7 +21,7 @@ def some_documents(seed: int = 0) -> list[Document]:
     """Without a prompt, with one, with one target only, and one that is scored from its very first token."""
     rng = random.Random(seed)
     sizes = [(13, 1), (21, 6), (9, 8), (17, 0), (2, 1)]
-    return [Document(tokens=tuple(rng.choices(CLEAN, k=n)), scored=scored) for n, scored in sizes]
+    return [Document.text(tuple(rng.choices(CLEAN, k=n)), scored) for n, scored in sizes]
 
 
 def some_samples(noise: Noise | None, seed: int = 0) -> list[Sample]:

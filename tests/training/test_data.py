@@ -15,13 +15,16 @@ from tests.fakes import MASK
 from tests.texts import pack_in, some_documents, some_samples
 from trimode.numerics.noise import Noise
 from trimode.training import data
-from trimode.training.data import Document, Sample, batches, make_sample, pack
+from trimode.training.batch import pack
+from trimode.training.data import batches
+from trimode.training.documents import Document
+from trimode.training.samples import Sample, make_sample
 
 NOISE = Noise(block_sizes=(4, 8), draft_share=0.5)
 UNBIASED = Noise(block_sizes=(1, 3), draft_share=0.0)
 
 documents = st.builds(
-    lambda n, prompt: Document(tokens=tuple(range(10, 10 + n)), scored=min(prompt, n)),
+    lambda n, prompt: Document.text(tuple(range(10, 10 + n)), min(prompt, n)),
     st.integers(1, 40),
     st.integers(0, 20),
 )
@@ -37,7 +40,7 @@ def numbered(index: int) -> Document:
     rng = random.Random(index)
     first = 100 * index + 10
     length = rng.randint(2, 40)
-    return Document(tokens=tuple(range(first, first + length)), scored=rng.randint(1, length - 1))
+    return Document.text(tuple(range(first, first + length)), rng.randint(1, length - 1))
 
 
 @given(documents, noises, st.integers())
@@ -61,7 +64,7 @@ def test_canvases_cover_the_targets_once_and_never_the_prompt(document: Document
     n, covered = len(document.tokens), []
     for canvas in sample.span.canvases:
         covered += range(canvas.after, min(canvas.after + len(canvas.tokens), n))
-    assert covered == list(range(document.scored, n))
+    assert covered == list(range(document.answers[0][0], n))
     assert sample.n_diffusion == len(covered)
     assert sample.span.commit == document.tokens
 
@@ -72,7 +75,7 @@ def test_the_block_at_the_end_keeps_its_size_with_masks_that_nobody_scores(
 ) -> None:
     sample = make_sample(document, noise, MASK, random.Random(seed))
     if not sample.span.canvases:
-        assert document.scored == len(document.tokens)
+        assert document.answers[0][0] == len(document.tokens)
         return
     *inner, last = sample.span.canvases
     n = len(document.tokens)
@@ -87,14 +90,14 @@ def test_the_block_at_the_end_keeps_its_size_with_masks_that_nobody_scores(
 @given(documents, st.none() | noises)
 def test_every_target_is_the_next_token_of_a_commit_once(document: Document, noise: Noise | None) -> None:
     sample = make_sample(document, noise, MASK, random.Random(0))
-    expected = [(i - 1, document.tokens[i], 1.0) for i in range(max(document.scored, 1), len(document.tokens))]
+    expected = [(i - 1, document.tokens[i], 1.0) for i in range(max(document.answers[0][0], 1), len(document.tokens))]
     assert [(target.row, target.label, target.weight) for target in sample.ar] == expected
     assert noise is not None or (sample.span.canvases, sample.n_diffusion) == ((), 0)
 
 
 def test_every_target_has_an_expected_weight_of_exactly_one() -> None:
     """Over block sizes, phases and masks, cut tail included: the diffusion loss is unbiased as a whole."""
-    document = Document(tokens=(10, 11, 12, 13, 14, 15), scored=2)
+    document = Document.text((10, 11, 12, 13, 14, 15), 2)
     expected: Counter[int] = Counter()
     for chance, sample in every_outcome(lambda rng: make_sample(document, UNBIASED, MASK, rng)):
         for target in sample.diffusion:
@@ -186,7 +189,7 @@ def test_two_samples_of_one_text_have_different_noise(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("noise", [None, NOISE])
 @pytest.mark.parametrize("length", [64, 65, 500])
 def test_a_document_too_long_for_a_stream_is_cut(noise: Noise | None, length: int) -> None:
-    long = Document(tokens=tuple(range(10, 10 + length)))
+    long = Document.text(tuple(range(10, 10 + length)))
     batch = next(batches(lambda i: long, noise, MASK, seed=0, streams=1, rows=64))
     n = int(batch.ar.count) + 1
     assert batch.tokens_T[:n].tolist() == list(long.tokens[:n])
@@ -194,8 +197,8 @@ def test_a_document_too_long_for_a_stream_is_cut(noise: Noise | None, length: in
 
 
 def test_a_document_whose_answer_is_cut_away_is_left_out() -> None:
-    prompt = Document(tokens=tuple(range(10, 110)), scored=98)
-    short = Document(tokens=tuple(range(10, 40)))
+    prompt = Document.text(tuple(range(10, 110)), 98)
+    short = Document.text(tuple(range(10, 40)))
     feed = batches(lambda i: prompt if i % 2 == 0 else short, NOISE, MASK, seed=0, streams=1, rows=80)
     for batch in islice(feed, 3):
         assert batch.ar.count == batch.diffusion.count == 29

@@ -19,7 +19,7 @@ from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.noise import Noise
 from trimode.numerics.sampling import Sampling
 from trimode.spans import Canvas, Picks, Span
-from trimode.training.data import Sample
+from trimode.training.samples import Sample
 
 NOISE = Noise(block_sizes=(4, 8), draft_share=0.5)
 GREEDY = Sampling()

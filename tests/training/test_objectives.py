@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -15,13 +15,30 @@ from tests.texts import CLEAN, canvas_logits, causal_logits, first_rows, pack_in
 from trimode.models.transformer import Transformer
 from trimode.numerics.noise import Noise
 from trimode.spans import Canvas
-from trimode.training.data import Batch, Rows, Sample, make_sample
-from trimode.training.objectives import Loss, Weights, joint_loss
+from trimode.training.batch import Batch, Scored
+from trimode.training.objectives import Joint, value
+from trimode.training.samples import Sample, make_sample
 
 NOISE = Noise(block_sizes=(4, 8), draft_share=0.5)
 DRAFT = Noise(block_sizes=(4,), draft_share=1.0)
-EQUAL = Weights(ar=1.0, diffusion=1.0)
+EQUAL = {"ar": 1.0, "diffusion": 1.0}
 STREAMS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Of one batch alone."""
+
+    value: Tensor
+    parts: dict[str, Tensor]
+    counts: dict[str, int]
+
+
+def joint_loss(model: Transformer, batch: Batch, weights: dict[str, float]) -> Loss:
+    joint = Joint(weights=weights)
+    sums, counts = joint.sums(model, batch), joint.counts(batch)
+    parts = {name: (part / max(counts[name], 1)).detach() for name, part in sums.items()}
+    return Loss(value=value(sums, counts, weights), parts=parts, counts=counts)
 
 
 def model() -> Transformer:
@@ -29,7 +46,7 @@ def model() -> Transformer:
     return tiny_model(sharpness=0.1)
 
 
-def loss_of(samples: Sequence[Sample], weights: Weights = EQUAL) -> Loss:
+def loss_of(samples: Sequence[Sample], weights: dict[str, float] = EQUAL) -> Loss:
     return joint_loss(model(), pack_in(STREAMS, samples), weights)
 
 
@@ -44,7 +61,7 @@ def ar_by_hand(samples: Sequence[Sample]) -> Tensor:
     """Next-token cross entropy of every text alone, over its scored tokens, divided by their number."""
     parts = []
     for document, sample in zip(some_documents(), samples, strict=True):
-        first = max(document.scored, 1)
+        first = max(document.answers[0][0], 1)
         logits, labels = causal_logits(model(), sample.span.commit), torch.tensor(sample.span.commit)
         parts.append(F.cross_entropy(logits[first - 1 : -1], labels[first:], reduction="none"))
     return torch.cat(parts).mean()
@@ -62,9 +79,9 @@ def looks(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Canvas, int, list
 
 def test_without_canvases_the_loss_is_next_token_cross_entropy() -> None:
     samples = some_samples(None)
-    loss = loss_of(samples, Weights(ar=1.0, diffusion=0.3))
+    loss = loss_of(samples, {"ar": 1.0, "diffusion": 0.3})
     assert loss.value.item() == pytest.approx(ar_by_hand(samples).item(), abs=1e-6)
-    assert set(loss.parts) == {"ar"}
+    assert loss.parts["diffusion"] == 0
     assert loss.counts == {"ar": sum(len(sample.ar) for sample in samples), "diffusion": 0}
 
 
@@ -97,7 +114,7 @@ def test_the_diffusion_part_is_the_weighted_sum_over_masks_divided_by_all_target
     for sample, canvas, _, masked in looks(samples):
         log_p = canvas_logits(model(), sample.span.commit[: canvas.after], canvas.tokens).log_softmax(-1)
         total -= sum(w * log_p[slot, sample.span.commit[canvas.after + slot]].item() for slot, w in masked)
-    n_targets = sum(len(document.tokens) - document.scored for document in documents)
+    n_targets = sum(len(document.tokens) - document.answers[0][0] for document in documents)
     loss = loss_of(samples)
     assert loss.counts["diffusion"] == n_targets
     assert loss.parts["diffusion"].item() == pytest.approx(total / n_targets, rel=1e-6)
@@ -105,9 +122,9 @@ def test_the_diffusion_part_is_the_weighted_sum_over_masks_divided_by_all_target
 
 def test_the_two_weights_weigh_the_two_parts() -> None:
     samples = some_samples(NOISE)
-    loss = loss_of(samples, Weights(ar=0.5, diffusion=0.25))
+    loss = loss_of(samples, {"ar": 0.5, "diffusion": 0.25})
     assert loss.value.item() == pytest.approx(0.5 * loss.parts["ar"].item() + 0.25 * loss.parts["diffusion"].item())
-    assert Weights() == Weights(ar=1.0, diffusion=0.3)
+    assert Joint().weights == {"ar": 1.0, "diffusion": 0.3}
 
 
 def test_packing_changes_no_sum() -> None:
@@ -129,7 +146,7 @@ def row_gradients(batch: Batch) -> Tensor:
     own = copy.deepcopy(model())
     own.embedding = nn.Parameter(own.embedding[batch.tokens_T].clone())
     fed = replace(batch, tokens_T=torch.arange(len(batch.tokens_T)))
-    joint_loss(own, fed, Weights(ar=0.0, diffusion=1.0)).value.backward()
+    joint_loss(own, fed, {"ar": 0.0, "diffusion": 1.0}).value.backward()
     assert own.embedding.grad is not None
     return own.embedding.grad.abs().sum(-1)
 
@@ -138,7 +155,7 @@ def only(batch: Batch, rows: Sequence[int]) -> Batch:
     """The same batch, only these canvas rows scored."""
     kept = torch.tensor([row in rows for row in batch.diffusion.rows_S.tolist()])
     assert kept.any()
-    chosen = Rows(
+    chosen = Scored(
         rows_S=batch.diffusion.rows_S[kept],
         labels_S=batch.diffusion.labels_S[kept],
         weights_S=batch.diffusion.weights_S[kept],
@@ -171,7 +188,7 @@ def test_the_autoregressive_part_learns_nothing_from_canvases() -> None:
     own = copy.deepcopy(model())
     own.embedding = nn.Parameter(own.embedding[batch.tokens_T].clone())
     fed = replace(batch, tokens_T=torch.arange(len(batch.tokens_T)))
-    joint_loss(own, fed, Weights(ar=1.0, diffusion=0.0)).value.backward()
+    joint_loss(own, fed, {"ar": 1.0, "diffusion": 0.0}).value.backward()
     assert own.embedding.grad is not None
     starts = first_rows(STREAMS, samples, batch)
     read = [start + row for start, s in zip(starts, samples, strict=True) for row in range(len(s.span.commit) - 1)]

@@ -17,17 +17,19 @@ from trimode.models.checkpoint import empty
 from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.noise import Noise
 from trimode.training import trainer
-from trimode.training.data import Batch, Document, batches
-from trimode.training.objectives import Weights
+from trimode.training.batch import Batch
+from trimode.training.data import batches
+from trimode.training.documents import Document
+from trimode.training.objectives import Joint
 from trimode.training.optim import Rates, optimizers, set_rates, wsd
 from trimode.training.trainer import Schedule, train
 
 NOISE = Noise(block_sizes=(4, 8), draft_share=0.5)
 RATES = Rates(muon=0.05, qkv=0.01, adam=0.02)
 TEXTS = [
-    Document(tokens=(10, 20, 30, 40, 50, 21, 22, 23, 2)),
-    Document(tokens=(11, 33, 31, 35, 31, 37, 2)),
-    Document(tokens=(12, 5, 5, 6, 6, 7, 7, 8, 8, 2), scored=3),
+    Document.text((10, 20, 30, 40, 50, 21, 22, 23, 2)),
+    Document.text((11, 33, 31, 35, 31, 37, 2)),
+    Document.text((12, 5, 5, 6, 6, 7, 7, 8, 8, 2), 3),
 ]
 
 
@@ -42,8 +44,9 @@ def feed(noise: Noise | None = NOISE) -> Iterator[Batch]:
 
 
 def schedule(steps: int, log_every: int = 1) -> Schedule:
-    weights = Weights(ar=1.0, diffusion=1.0)
-    return Schedule(steps=steps, rates=RATES, weights=weights, warmup=5, log_every=log_every)
+    return Schedule(
+        steps=steps, rates=RATES, objective=Joint(weights={"ar": 1.0, "diffusion": 1.0}), warmup=5, log_every=log_every
+    )
 
 
 def lines(log: Path) -> list[dict[str, Any]]:

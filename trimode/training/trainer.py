@@ -12,8 +12,8 @@ import torch
 
 from trimode.errors import TrimodeError
 from trimode.models.transformer import Transformer
-from trimode.training.data import Batch
-from trimode.training.objectives import Weights, joint_loss
+from trimode.training.batch import Batch
+from trimode.training.objectives import Objective, value
 from trimode.training.optim import Rates, optimizers, set_rates, wsd
 
 
@@ -23,7 +23,7 @@ class Schedule:
 
     steps: int
     rates: Rates
-    weights: Weights
+    objective: Objective
     warmup: int = 50
     decay_share: float = 0.4
     clip: float = 1.0
@@ -42,18 +42,19 @@ def train(model: Transformer, batches: Iterator[Batch], schedule: Schedule, log:
     for step, batch in enumerate(islice(batches, schedule.steps)):
         set_rates(optims, wsd(step, schedule.steps, schedule.warmup, int(schedule.steps * schedule.decay_share)))
         with torch.autocast(device, torch.bfloat16):
-            loss = joint_loss(model, batch, schedule.weights)
-        if not math.isfinite(loss.value.item()):
-            parts = {name: part.item() for name, part in loss.parts.items()}
+            sums, counts = schedule.objective.sums(model, batch), schedule.objective.counts(batch)
+            loss = value(sums, counts, schedule.objective.weights)
+        if not math.isfinite(loss.item()):
+            parts = {name: part.item() for name, part in sums.items()}
             raise TrimodeError(f"the loss is not a number at step {step}, before it reached the weights: {parts}")
-        loss.value.backward()
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.clip)
         for optim in optims:
             optim.step()
             optim.zero_grad()
         tokens += batch.ar.count
         if step % schedule.log_every == 0 or step == schedule.steps - 1:
-            parts = {name: round(part.item(), 4) for name, part in loss.parts.items()}
+            parts = {name: round(sums[name].item() / n, 4) for name, n in counts.items() if n}
             line = {"step": step, **parts, "norm": round(norm.item(), 3), "targets": tokens,
                     "seconds": round(time.perf_counter() - start, 1)}  # fmt: skip
             with log.open("a") as file:

@@ -1,0 +1,83 @@
+"""Samples -> tensors of one forward. Knows spans and rows; no file, no noise, no loss.
+
+Suffixes: T packed rows, S selected rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from trimode.numerics.visibility import Visibility, packed
+from trimode.spans import layout
+from trimode.training.samples import Sample, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """Selected rows of a batch with labels and weights; `count` is what their loss is divided by."""
+
+    rows_S: Tensor
+    labels_S: Tensor
+    weights_S: Tensor
+    count: int
+
+    def to(self, device: torch.device) -> "Scored":
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "count"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Packed samples: what the model is fed, and which rows are scored against what."""
+
+    tokens_T: Tensor
+    positions_T: Tensor
+    visibility: Visibility
+    ar: Scored
+    diffusion: Scored
+    samples: tuple[int, ...] = ()  # their global numbers, for messages
+
+    def to(self, device: torch.device) -> "Batch":
+        """On another device; the visibility moves itself."""
+        return replace(self, tokens_T=self.tokens_T.to(device), positions_T=self.positions_T.to(device),
+                       ar=self.ar.to(device), diffusion=self.diffusion.to(device))  # fmt: skip
+
+
+def pack(packs: Sequence[Sequence[Sample]], rows: int, mask_token_id: int) -> Batch:
+    """Lay every pack of samples into one stream of `rows` rows; padding is mask tokens that nobody sees or scores."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    ar: list[Target] = []
+    diffusion: list[Target] = []
+    for index, samples in enumerate(packs):
+        for sample in samples:
+            base = len(tokens)
+            spelled = layout(sample.span)
+            tokens += spelled.tokens
+            positions += spelled.offsets
+            for targets, all_targets in ((sample.ar, ar), (sample.diffusion, diffusion)):
+                all_targets.extend(Target(row=base + t.row, label=t.label, weight=t.weight) for t in targets)
+        padding = (index + 1) * rows - len(tokens)
+        if padding < 0:
+            raise ValueError(f"a pack has {rows - padding} rows, a stream holds {rows}")
+        tokens += [mask_token_id] * padding
+        positions += [0] * padding
+    every = [sample for samples in packs for sample in samples]
+    return Batch(
+        tokens_T=torch.tensor(tokens),
+        positions_T=torch.tensor(positions),
+        visibility=packed([[sample.span for sample in samples] for samples in packs], rows, torch.float32),
+        ar=_scored(ar, len(ar)),
+        diffusion=_scored(diffusion, sum(sample.n_diffusion for sample in every)),
+        samples=tuple(sample.index for sample in every),
+    )
+
+
+def _scored(targets: Sequence[Target], count: int) -> Scored:
+    return Scored(
+        rows_S=torch.tensor([t.row for t in targets], dtype=torch.long),
+        labels_S=torch.tensor([t.label for t in targets], dtype=torch.long),
+        weights_S=torch.tensor([t.weight for t in targets], dtype=torch.float32),
+        count=count,
+    )
