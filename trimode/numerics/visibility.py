@@ -40,6 +40,11 @@ class Visibility(Protocol):
         """As masks for attention, one stream after the other."""
         ...
 
+    @property
+    def draft_rows(self) -> tuple[int, ...]:
+        """The packed rows that cannot change an answer, in order: a draft adapter holds for these alone."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
@@ -60,12 +65,18 @@ class Serving:
             start += rows
         return tuple(streams)
 
+    @property
+    def draft_rows(self) -> tuple[int, ...]:
+        flags = (is_draft for part in self.layouts for is_draft in part.drafts)
+        return tuple(row for row, is_draft in enumerate(flags) if is_draft)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Masked:
     """Streams whose masks are there already."""
 
     given: tuple[Stream, ...]
+    draft_rows: tuple[int, ...] = ()
 
     def streams(self, dtype: torch.dtype, device: torch.device) -> tuple[Stream, ...]:
         return tuple(replace(s, bias_NQK=None if s.bias_NQK is None else s.bias_NQK.to(device)) for s in self.given)
@@ -99,9 +110,14 @@ def serving(spans: Sequence[Span], pasts: Sequence[int]) -> Serving:
 def packed(packs: Sequence[Sequence[Span]], rows: int, dtype: torch.dtype) -> Masked:
     """Training: every pack of spans becomes one stream of exactly `rows` rows, without past; padding sees itself."""
     bias = torch.full((len(packs), 1, rows, rows), float("-inf"), dtype=dtype)
+    drafts: list[int] = []
     for index, spans in enumerate(packs):
         sees = visible(spans)
+        flags = (is_draft for span in spans for is_draft in layout(span).drafts)
+        drafts += [index * rows + row for row, is_draft in enumerate(flags) if is_draft]
         n = sees.shape[0]
         bias[index, 0, :n, :n].masked_fill_(sees, 0.0)
         bias[index, 0].diagonal()[n:] = 0.0
-    return Masked(given=(Stream(start=0, count=len(packs), rows=rows, past=0, bias_NQK=bias),))
+    return Masked(
+        given=(Stream(start=0, count=len(packs), rows=rows, past=0, bias_NQK=bias),), draft_rows=tuple(drafts)
+    )
