@@ -1,0 +1,168 @@
+"""The state of a run on disk, as torch.distributed.checkpoint folders. Knows no schedule, no data and no clock.
+
+    RUN/<stage>/checkpoints/step-00000100/   .metadata  __0_0.distcp  __1_0.distcp  ...  facts.json
+
+Every process writes its own shards and reads the ones it needs, so the number of processes may change between save and
+load; without a process group the same code runs in one. All processes need to see the folder. Stored are the weights
+that are trained and the optimisers' moments: tensors only. Learning rates and the like are the recipe's, and whatever is
+random is a function of facts (seed and step), so there is nothing else to keep.
+"""
+
+import errno
+import json
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.optim import Optimizer
+
+from trimode import __version__
+from trimode.config import Json
+from trimode.errors import CheckpointError, InvalidInput, TrimodeError
+from trimode.options import check_options, option
+from trimode.training.folders import by_first, clear, is_spread, partial_name, remove, settle, write_json
+
+FORMAT = 1  # of the folder; a reader refuses what is newer than itself
+FACTS = "facts.json"
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+FIXED = ("kind", "seed", "data", "rows", "streams", "block_sizes", "optimizer", "model")  # facts a resumed run shares
+WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")  # what torch.compile and activation checkpointing add to names
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints of one stage: the last `keep`, and for ever those whose step is a multiple of `every`."""
+
+    folder: Path
+    keep: int = option(3, "checkpoints to keep", low=1)
+    every: int | None = option(None, "checkpoints at multiples of this step stay for ever", low=1)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    def save(self, step: int, model: nn.Module, optims: Sequence[Optimizer], facts: Json) -> Path:
+        """Write what is needed to go on after `step` steps; older folders go only when it is complete. Collective.
+
+        A full disk, or any other failure of the file system, is a TrimodeError in every process, and leaves the
+        checkpoints there were.
+        """
+        final = self.folder / f"step-{step:08d}"
+        partial = partial_name(final)
+        state = _weights(model) | dict(_moments(model, optims))
+        try:
+            by_first(self._prepare)
+            written = _write(state, partial)
+            full = {**facts, "format": FORMAT, "step": step, "world": dist.get_world_size() if is_spread() else 1,
+                    "versions": {"trimode": __version__, "torch": torch.__version__}}  # fmt: skip
+            by_first(lambda: _complete(partial, final, full, written))
+        except (OSError, RuntimeError, CheckpointException) as error:
+            by_first(lambda: shutil.rmtree(partial, ignore_errors=True))
+            raise by_first(lambda: self._failure(step, error)) from error
+        by_first(self._prune)
+        return final
+
+    def latest(self) -> Path | None:
+        """The newest complete checkpoint; a damaged newer one is passed over with a warning. Collective."""
+        return by_first(lambda: newest(self.folder))
+
+    def load(self, path: Path, model: nn.Module, optims: Sequence[Optimizer] = ()) -> dict[str, Any]:
+        """Fill the model's trained weights, and the moments of `optims`; gives the facts. Mutates both. Collective."""
+        return load(path, model, optims)
+
+    def _prepare(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        clear(self.folder, "step-*")
+
+    def _prune(self) -> None:
+        """Damaged folders do not count, and go with the old ones."""
+        found = steps(self.folder)
+        good = [path for path in found if flaw(path) is None]
+        for path in found:
+            is_milestone = path in good and self.every is not None and _step(path) % self.every == 0
+            if path not in good[-self.keep :] and not is_milestone:
+                remove(path)
+
+    def _failure(self, step: int, error: BaseException) -> TrimodeError:
+        good = [path.name for path in steps(self.folder) if flaw(path) is None]
+        survives = f"the last complete checkpoint there is {good[-1]}" if good else "no checkpoint there is complete"
+        return TrimodeError(f"{self.folder}: step {step} could not be saved, {reason(error)}; {survives}")
+
+
+def steps(folder: Path) -> list[Path]:
+    """All folders that bear a checkpoint's name, oldest first."""
+    return sorted((path for path in folder.glob("step-*") if path.name[5:].isdigit()), key=_step)
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a folder, with a warning for each damaged one that is newer. One process."""
+    for path in reversed(steps(folder)):
+        damage = flaw(path)
+        if damage is None:
+            return path
+        warnings.warn(f"{path} is passed over: {damage}", stacklevel=2)
+    return None
+
+
+def flaw(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None. A newer format raises CheckpointError."""
+    try:
+        files = read_facts(path)["files"]
+        for name, size in files.items():
+            if not (path / name).is_file():
+                return f"the file {name} is missing"
+            if (path / name).stat().st_size != size:
+                return f"the file {name} has {(path / name).stat().st_size} bytes, {size} were written"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        return f"{FACTS} is missing or damaged ({error})"
+    return None
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """facts.json. Raises CheckpointError for a format newer than this reader, OSError or ValueError for damage."""
+    facts = json.loads((path / FACTS).read_text("utf-8"))
+    if facts["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path}: the checkpoint has format {facts['format']}, this version of trimode reads up to {FORMAT}"
+        )
+    return dict(facts)
+
+
+def refuse_changes(saved: Json, now: Json, force: bool) -> None:
+    """Refuse to go on with what a resumed run must share with its past (FIXED), unless forced. InvalidInput names all.
+
+    `model` is a mapping; its fields are compared one by one. What neither states is not compared.
+    """
+    then, here = _stated(saved), _stated(now)
+    changed = [name for name in dict.fromkeys([*then, *here]) if then.get(name) != here.get(name)]
+    if changed and not force:
+        listed = ", ".join(f"{name} was {then.get(name)!r} and is now {here.get(name)!r}" for name in changed)
+        raise InvalidInput(f"the run cannot go on as it was: {listed} (--force goes on all the same)")
+
+
+def _stated(facts: Json) -> dict[str, Any]:
+    plain = json.loads(json.dumps({name: facts[name] for name in FIXED if name in facts}))  # tuples become lists
+    model = plain.pop("model", {})
+    return plain | {f"model.{name}": value for name, value in model.items()}
+
+
+def reason(error: BaseException) -> str:
+    """Why a save or a load failed, in half a sentence."""
+    cause = _cause(error)
+    if isinstance(cause, OSError) and cause.errno in FULL:
+        return f"the disk is full ({cause.strerror})"
+    return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+
+
+def _step(path: Path) -> int:
+    return int(path.name[5:])
