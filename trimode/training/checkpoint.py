@@ -2,40 +2,36 @@
 
     RUN/<stage>/checkpoints/step-00000100/   .metadata  __0_0.distcp  __1_0.distcp  ...  facts.json
 
-Every process writes its own shards and reads the ones it needs, so the number of processes may change between save and
-load; without a process group the same code runs in one. All processes need to see the folder. Stored are the weights
-that are trained and the optimisers' moments: tensors only. Learning rates and the like are the recipe's, and whatever is
-random is a function of facts (seed and step), so there is nothing else to keep.
+All processes need to see the folder, and their number may change between save and load. Stored are the weights that are
+trained and the optimisers' moments; learning rates and the like are the recipe's, and whatever is random is a function
+of facts (seed and step), so there is nothing else to keep.
 """
 
 import errno
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
-from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch import nn
 from torch.optim import Optimizer
 
 from trimode import __version__
 from trimode.config import Json
 from trimode.errors import CheckpointError, InvalidInput, TrimodeError
 from trimode.options import check_options, option
+from trimode.training import state
 from trimode.training.folders import by_first, clear, is_spread, partial_name, remove, settle, write_json
 
 FORMAT = 1  # of the folder; a reader refuses what is newer than itself
 FACTS = "facts.json"
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 FIXED = ("kind", "seed", "data", "rows", "streams", "block_sizes", "optimizer", "model")  # facts a resumed run shares
-WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")  # what torch.compile and activation checkpointing add to names
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +53,16 @@ class Checkpoints:
         """
         final = self.folder / f"step-{step:08d}"
         partial = partial_name(final)
-        state = _weights(model) | dict(_moments(model, optims))
+        facts = {**facts, "format": FORMAT, "step": step, "world": dist.get_world_size() if is_spread() else 1,
+                 "versions": {"trimode": __version__, "torch": torch.__version__}}  # fmt: skip
         try:
             by_first(self._prepare)
-            written = _write(state, partial)
-            full = {**facts, "format": FORMAT, "step": step, "world": dist.get_world_size() if is_spread() else 1,
-                    "versions": {"trimode": __version__, "torch": torch.__version__}}  # fmt: skip
-            by_first(lambda: _complete(partial, final, full, written))
-        except (OSError, RuntimeError, CheckpointException) as error:
+            sizes = state.write(state.weights(model) | state.moments(model, optims), partial)
+            by_first(lambda: _complete(partial, final, {**facts, "files": sizes}))
+        except (OSError, RuntimeError) as error:
             by_first(lambda: shutil.rmtree(partial, ignore_errors=True))
-            raise by_first(lambda: self._failure(step, error)) from error
-        by_first(self._prune)
+            raise self._failure(step, error) from error
+        by_first(lambda: self._prune(step))
         return final
 
     def latest(self) -> Path | None:
@@ -76,25 +71,30 @@ class Checkpoints:
 
     def load(self, path: Path, model: nn.Module, optims: Sequence[Optimizer] = ()) -> dict[str, Any]:
         """Fill the model's trained weights, and the moments of `optims`; gives the facts. Mutates both. Collective."""
-        return load(path, model, optims)
+        damage = by_first(lambda: flaw(path))
+        if damage is not None:
+            raise CheckpointError(f"{path}: {damage}")
+        state.restore(path, model, optims)
+        return read_facts(path)
 
     def _prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         clear(self.folder, "step-*")
 
-    def _prune(self) -> None:
-        """Damaged folders do not count, and go with the old ones."""
+    def _prune(self, step: int) -> None:
+        """Damaged folders go, and complete ones before the last `keep` up to this step."""
         found = steps(self.folder)
         good = [path for path in found if flaw(path) is None]
+        old = [path for path in good if _step(path) <= step][: -self.keep]
         for path in found:
-            is_milestone = path in good and self.every is not None and _step(path) % self.every == 0
-            if path not in good[-self.keep :] and not is_milestone:
+            is_milestone = self.every is not None and _step(path) % self.every == 0
+            if path not in good or (path in old and not is_milestone):
                 remove(path)
 
     def _failure(self, step: int, error: BaseException) -> TrimodeError:
         good = [path.name for path in steps(self.folder) if flaw(path) is None]
         survives = f"the last complete checkpoint there is {good[-1]}" if good else "no checkpoint there is complete"
-        return TrimodeError(f"{self.folder}: step {step} could not be saved, {reason(error)}; {survives}")
+        return TrimodeError(f"{self.folder}: step {step} could not be saved, {_reason(error)}; {survives}")
 
 
 def steps(folder: Path) -> list[Path]:
@@ -135,7 +135,7 @@ def read_facts(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: the checkpoint has format {facts['format']}, this version of trimode reads up to {FORMAT}"
         )
-    return dict(facts)
+    return cast(dict[str, Any], facts)
 
 
 def refuse_changes(saved: Json, now: Json, force: bool) -> None:
@@ -156,12 +156,15 @@ def _stated(facts: Json) -> dict[str, Any]:
     return plain | {f"model.{name}": value for name, value in model.items()}
 
 
-def reason(error: BaseException) -> str:
-    """Why a save or a load failed, in half a sentence."""
-    cause = _cause(error)
-    if isinstance(cause, OSError) and cause.errno in FULL:
-        return f"the disk is full ({cause.strerror})"
-    return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+def _complete(partial: Path, final: Path, facts: Json) -> None:
+    write_json(partial / FACTS, facts)
+    settle(partial, final)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"the disk is full ({error.strerror})"
+    return state.reason(error)
 
 
 def _step(path: Path) -> int:

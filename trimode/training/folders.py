@@ -1,6 +1,6 @@
 """Folders that are complete or absent, written by one process or by many. Knows files, not what is in them.
 
-A folder is filled under a temporary name, brought to the disk, and renamed: whoever finds the final name finds all of it.
+A folder is filled under a temporary name, brought to the disk, and renamed: the final name stands for all of it.
 """
 
 import json
