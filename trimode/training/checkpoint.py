@@ -151,7 +151,7 @@ def refuse_changes(saved: Json, now: Json, force: bool) -> None:
 
 
 def _stated(facts: Json) -> dict[str, Any]:
-    plain = json.loads(json.dumps({name: facts[name] for name in FIXED if name in facts}))  # tuples become lists
+    plain: dict[str, Any] = json.loads(json.dumps({name: facts[name] for name in FIXED if name in facts}))  # tuples become lists
     model = plain.pop("model", {})
     return plain | {f"model.{name}": value for name, value in model.items()}
 
