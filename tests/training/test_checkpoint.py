@@ -14,13 +14,13 @@ import torch
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from tests.models.checkpoints import refuses
-from tests.training.loops import FACTS, fills, new, run, small_disk, whole
+from tests.training.saves import FACTS, fills, new, run, small_disk, whole
 from trimode.errors import CheckpointError, InvalidInput, TrimodeError
 from trimode.training import checkpoint, state
 from trimode.training.checkpoint import FACTS as NAME
 from trimode.training.checkpoint import FORMAT, Checkpoints, newest, read_facts, refuse_changes, steps
 
-LOOPS = (sys.executable, "-m", "tests.training.loops")
+LOOPS = (sys.executable, "-m", "tests.training.saves")
 
 
 def saved(folder: Path, *at: int, **options: Any) -> tuple[Checkpoints, Any]:
@@ -33,22 +33,6 @@ def saved(folder: Path, *at: int, **options: Any) -> tuple[Checkpoints, Any]:
 
 def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes left (loops.two), with a checkpoint of one process beside it."""
-    folder = tmp_path_factory.mktemp("pair")
-    model, optims = new()
-    run(model, optims, 0, 5)
-    Checkpoints(folder / "one").save(5, model, optims, FACTS)
-    run(model, optims, 5, 10)
-    torch.save(whole(model), folder / "expected.pt")
-    both = [subprocess.Popen([*LOOPS, str(rank), str(folder)], stderr=subprocess.PIPE, text=True) for rank in range(2)]
-    for process in both:
-        _, talk = process.communicate(timeout=100)
-        assert process.returncode == 0, talk
-    return folder
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -7,7 +7,6 @@ trained and the optimisers' moments; learning rates and the like are the recipe'
 of facts (seed and step), so there is nothing else to keep.
 """
 
-import errno
 import json
 import shutil
 import warnings
@@ -30,7 +29,6 @@ from trimode.training.folders import by_first, clear, is_spread, partial_name, r
 
 FORMAT = 1  # of the folder; a reader refuses what is newer than itself
 FACTS = "facts.json"
-FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 FIXED = ("kind", "seed", "data", "rows", "streams", "block_sizes", "optimizer", "model")  # facts a resumed run shares
 
 
@@ -85,21 +83,26 @@ class Checkpoints:
         """Damaged folders go, and complete ones before the last `keep` up to this step."""
         found = steps(self.folder)
         good = [path for path in found if flaw(path) is None]
-        old = [path for path in good if _step(path) <= step][: -self.keep]
+        old = [path for path in good if step_of(path) <= step][: -self.keep]
         for path in found:
-            is_milestone = self.every is not None and _step(path) % self.every == 0
+            is_milestone = self.every is not None and step_of(path) % self.every == 0
             if path not in good or (path in old and not is_milestone):
                 remove(path)
 
     def _failure(self, step: int, error: BaseException) -> TrimodeError:
         good = [path.name for path in steps(self.folder) if flaw(path) is None]
         survives = f"the last complete checkpoint there is {good[-1]}" if good else "no checkpoint there is complete"
-        return TrimodeError(f"{self.folder}: step {step} could not be saved, {_reason(error)}; {survives}")
+        return TrimodeError(f"{self.folder}: step {step} could not be saved, {state.reason(error)}; {survives}")
 
 
 def steps(folder: Path) -> list[Path]:
     """All folders that bear a checkpoint's name, oldest first."""
-    return sorted((path for path in folder.glob("step-*") if path.name[5:].isdigit()), key=_step)
+    return sorted((path for path in folder.glob("step-*") if path.name[5:].isdigit()), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step that a checkpoint's folder is named after."""
+    return int(path.name[5:])
 
 
 def newest(folder: Path) -> Path | None:
@@ -151,7 +154,9 @@ def refuse_changes(saved: Json, now: Json, force: bool) -> None:
 
 
 def _stated(facts: Json) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps({name: facts[name] for name in FIXED if name in facts}))  # tuples become lists
+    plain: dict[str, Any] = json.loads(
+        json.dumps({name: facts[name] for name in FIXED if name in facts})
+    )  # tuples become lists
     model = plain.pop("model", {})
     return plain | {f"model.{name}": value for name, value in model.items()}
 
@@ -159,13 +164,3 @@ def _stated(facts: Json) -> dict[str, Any]:
 def _complete(partial: Path, final: Path, facts: Json) -> None:
     write_json(partial / FACTS, facts)
     settle(partial, final)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno in FULL:
-        return f"the disk is full ({error.strerror})"
-    return state.reason(error)
-
-
-def _step(path: Path) -> int:
-    return int(path.name[5:])

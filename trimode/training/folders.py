@@ -41,6 +41,33 @@ def by_first(work: Callable[[], T]) -> T:
     return cast(T, box[0])
 
 
+def in_step(read: Callable[[str], T]) -> Callable[[str], T]:
+    """A collective reading in which all learn, before each item, whether the first process is still with them."""
+
+    def checked(name: str) -> T:
+        by_first(lambda: None)
+        return read(name)
+
+    return checked
+
+
+def led_by_first(work: Callable[[], None]) -> None:
+    """Work of all processes, in step, that may fail in the first: then it ends in all with that error. Collective."""
+    failure: list[Exception] = []
+    try:
+        work()
+    except Exception as error:
+        if not is_first():
+            raise
+        failure.append(error)
+
+    def tell() -> None:
+        if failure:
+            raise failure[0]
+
+    by_first(tell)
+
+
 def partial_name(final: Path) -> Path:
     """The name of a folder while it is being filled."""
     return final.with_name(f".{final.name}.tmp")

@@ -5,6 +5,8 @@ is written by the processes that hold it and read by those that need it, however
 the same calls serve one process.
 """
 
+import errno
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,12 +27,21 @@ from trimode.errors import CheckpointError
 from trimode.training.folders import is_spread
 
 WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")  # what torch.compile and activation checkpointing add to names
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 META = ".metadata"
 State = dict[str, Tensor]
 
 
+def named(model: nn.Module) -> dict[str, nn.Parameter]:
+    """All weights of a model by the names they have without wrappers; a tied one once."""
+    weights = dict(model.named_parameters())
+    for wrapper in WRAPPERS:
+        weights = {name.replace(wrapper, ""): weight for name, weight in weights.items()}
+    return weights
+
+
 def weights(model: nn.Module) -> State:
-    """The trained weights by name, sharing memory with the model; a tied one once, frozen ones not at all."""
+    """The trained weights, sharing memory with the model; frozen ones are not among them."""
     return {f"model/{name}": weight.detach() for name, weight in _trained(model).items()}
 
 
@@ -67,6 +78,13 @@ def read(folder: Path, state: State) -> None:
         raise CheckpointError(f"{folder}: {reason(error)}") from error
 
 
+def read_one(folder: Path, name: str, shape: torch.Size) -> Tensor:
+    """One weight, whole, in float32. For one process. Raises CheckpointError."""
+    weight = torch.empty(shape)
+    read(folder, {f"model/{name}": weight})
+    return weight
+
+
 def stored(folder: Path) -> dict[str, TensorStorageMetadata]:
     """Names, sizes and types of what a folder holds. Raises CheckpointError."""
     try:
@@ -95,14 +113,13 @@ def restore(folder: Path, model: nn.Module, optims: Sequence[Optimizer]) -> None
 
 def reason(error: BaseException) -> str:
     """Why a file operation failed, in half a sentence."""
+    if any(os.strerror(code) in str(error) for code in FULL):  # also where a library gives only the text
+        return f"the disk is full ({error})"
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    for wrapper in WRAPPERS:
-        named = {name.replace(wrapper, ""): weight for name, weight in named.items()}
-    return named
+    return {name: weight for name, weight in named(model).items() if weight.requires_grad}
 
 
 def _empty_moments(

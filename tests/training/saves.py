@@ -17,16 +17,26 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Muon, Optimizer
 
-from tests.fakes import tiny_config
+from tests.fakes import byte_tokenizer, tiny_config
+from tests.models.checkpoints import FIELDS, write_config
 from trimode.errors import TrimodeError
 from trimode.models.checkpoint import empty
 from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.visibility import packed
 from trimode.spans import Span
 from trimode.training.checkpoint import Checkpoints, newest
+from trimode.training.export import write_final
 
 ROWS, STREAMS = 12, 4
 FACTS = {"seed": 0, "data": "d1", "block_sizes": (8,), "rows": ROWS, "streams": STREAMS}
+GEOMETRY = dict(num_hidden_layers=2, rope_parameters={"rope_type": "default", "rope_theta": 1e4}, dtype="float32")
+
+
+def make_base(folder: Path, **changes: object) -> Path:
+    """What a stage keeps of its base: the config.json of `new`'s models, and a tokenizer."""
+    write_config(folder, FIELDS | GEOMETRY | changes)
+    byte_tokenizer().backend.save(str(folder / "tokenizer.json"))
+    return folder
 
 
 def new(optimizer: str = "adamw", seed: int = 0, **changes: object) -> tuple[Transformer, list[Optimizer]]:
@@ -129,12 +139,28 @@ def fill_the_disk_of_one(folder: Path) -> None:
     checkpoints.save(3, model, optims, FACTS)
 
 
+def write_finals(folder: Path) -> None:
+    """Write a sharded model; then again, to a disk that is full for the process that writes."""
+    model, _ = new()
+    write_final(model, folder / "base", folder / "final")
+    weights = whole(model)
+    if dist.get_rank() == 0:
+        torch.save(weights, folder / "final.pt")
+    with small_disk(10_000) if dist.get_rank() == 0 else nullcontext():
+        try:
+            write_final(model, folder / "base", folder / "never")
+        except TrimodeError as error:
+            sentence = str(error)
+    (folder / f"export {dist.get_rank()}").write_text(sentence)
+
+
 def two(folder: Path, rank: int) -> None:
     """One of two processes that meet at a file."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     resume_both_ways(folder)
     fill_the_disk_of_one(folder)
+    write_finals(folder)
     dist.destroy_process_group()
 
 
