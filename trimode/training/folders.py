@@ -85,6 +85,7 @@ def settle(partial: Path, final: Path) -> None:
         _sync(path)
     if final.exists():
         old = final.with_name(f".{final.name}-old.tmp")
+        shutil.rmtree(old, ignore_errors=True)  # of an interruption between the two renamings
         final.rename(old)
         partial.rename(final)
         shutil.rmtree(old)
