@@ -132,6 +132,7 @@ def drawn_by_hand(objective: Drafter, sample: Sample, canvas: Canvas, draft: Ten
     return out
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("objective", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("chunk", [1, 9, 256])
 def test_the_sums_are_the_plain_loss_slot_by_slot(
@@ -153,6 +154,7 @@ def test_the_sums_are_the_plain_loss_slot_by_slot(
     assert {1, 2, 3} <= set(lengths)
 
 
+@pytest.mark.medium
 def test_packing_changes_no_sum() -> None:
     """The drafts belong to the sample, not to where it stands."""
     model, samples = trained(), list(written_drafts()[:5])
@@ -163,6 +165,7 @@ def test_packing_changes_no_sum() -> None:
     assert [sum(part) for part in zip(*alone, strict=True)] == pytest.approx(whole, rel=1e-5)
 
 
+@pytest.mark.medium
 def test_the_drafts_are_a_pure_function_of_seed_and_sample() -> None:
     model, samples = trained(), written_drafts()
     torch.manual_seed(1)
@@ -239,7 +242,7 @@ def test_a_batch_without_drafts_counts_nothing_and_loses_nothing() -> None:
 
 
 def test_a_share_outside_its_range_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="greedy_share is 1.5, allowed is"):
+    with pytest.raises(InvalidInput, match="greedy_share is"):
         Drafter(greedy_share=1.5)
 
 
@@ -253,6 +256,7 @@ def accepted(model: Nudged, batch: Batch) -> float:
     return is_right.long().cumprod(1).sum(1).float().mean().item()
 
 
+@pytest.mark.medium
 def test_training_the_adapter_raises_the_acceptance() -> None:
     batch = pack_in(2, written_drafts())
     before, after = accepted(Nudged(tiny_model(sharpness=0.3)), batch), accepted(trained(), batch)

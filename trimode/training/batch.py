@@ -57,8 +57,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """On another device; the visibility moves itself."""
-        return replace(self, tokens_T=self.tokens_T.to(device), positions_T=self.positions_T.to(device),
-                       ar=self.ar.to(device), diffusion=self.diffusion.to(device), drafts=self.drafts.to(device))  # fmt: skip
+        parts = (f.name for f in fields(self) if f.name not in ("visibility", "samples"))
+        return replace(self, **{name: getattr(self, name).to(device) for name in parts})
 
 
 def pack(packs: Sequence[Sequence[Sample]], rows: int, mask_token_id: int) -> Batch:
