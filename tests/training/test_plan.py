@@ -1,6 +1,7 @@
 """The calculator against what can be counted (parameters, pairs, FLOPs, bytes kept) and against published runs."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from trimode.numerics.losses import weighted_cross_entropy
 from trimode.numerics.visibility import visible
 from trimode.spans import Canvas, Span
 from trimode.training.batch import Batch, pack
-from trimode.training.load import Load, Parameters, count, flops, memory, pairs, saved
+from trimode.training.load import Load, Parameters, count, flops, memory, pairs, saved, stage_load
 from trimode.training.plan import GPUS, Machine, Plan, duration, machine, plan, table
 from trimode.training.samples import Sample, Target
 
@@ -177,6 +178,31 @@ def test_an_adapter_needs_no_moments_for_the_frozen_rest_and_a_third_less_arithm
     adapter, full = (plan(config, Load(trained=trained), Machine(gpus=8)) for trained in (35_650_000, None))
     assert adapter.memory["moments"] < 0.01 * full.memory["moments"]
     assert adapter.flops["layers"] / full.flops["layers"] == pytest.approx(2 / 3, rel=0.01)
+
+
+def stage(kind: str, rows: int, **noise: object) -> SimpleNamespace:
+    drawn = dict(block_sizes=(16, 32), scheme="block", all_masked_share=0.0, views=1, drafts=False) | noise
+    return SimpleNamespace(kind=kind, steps=7, rows=rows, streams=8, micro=2, precision="float32",
+                           activation_checkpointing=False, noise=SimpleNamespace(**drawn))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("of", "clean", "noised", "masked"),
+    [
+        (stage("ar", 1000), 1000, 0, 33 / 64),
+        (stage("joint", 1000), 500, 500, 33 / 64),
+        (stage("joint", 1000, scheme="sequence"), 500, 500, 0.5),
+        (stage("joint", 1000, all_masked_share=0.2), 500, 500, 0.2 + 0.8 * 33 / 64),
+        (stage("sft", 900, views=2), 300, 600, 0.5),
+        (stage("drafter", 1000, drafts=True), 500, 500, 1.0),
+    ],
+    ids=["ar", "joint", "sequence", "all masked", "two views", "drafter"],
+)
+def test_a_stage_asks_for_full_packs_of_targets(of: SimpleNamespace, clean: int, noised: int, masked: float) -> None:
+    load = stage_load(of)
+    assert (load.clean, load.noised, load.masked) == (clean, noised, pytest.approx(masked))
+    assert (load.steps, load.streams, load.micro, load.precision) == (7, 8, 2, "float32")
+    assert (load.block_size, load.checkpointing, load.rows) == (32, False, of.rows)
 
 
 def test_checkpointing_keeps_one_row_per_layer() -> None:

@@ -5,6 +5,7 @@ where activations are recomputed.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -47,6 +48,57 @@ class Load:
     def width(self) -> int:
         """Bytes of a number that passes between layers."""
         return 2 if self.precision == "bfloat16" else FLOAT32
+
+
+class Noised(Protocol):
+    """What a load depends on of the noise."""
+
+    @property
+    def block_sizes(self) -> tuple[int, ...]: ...
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def all_masked_share(self) -> float: ...
+    @property
+    def views(self) -> int: ...
+    @property
+    def drafts(self) -> bool: ...
+
+
+class Staged(Protocol):
+    """What a load depends on of a recipe's stage."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def streams(self) -> int: ...
+    @property
+    def micro(self) -> int: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def activation_checkpointing(self) -> bool: ...
+    @property
+    def noise(self) -> Noised: ...
+
+
+def stage_load(stage: Staged, trained: int | None = None) -> Load:
+    """The most a stage asks for: its packs full, every token of them a target under canvases of every view."""
+    noise = stage.noise
+    views = 0 if stage.kind == "ar" else noise.views
+    clean = max(stage.rows // (1 + views), 1)
+    block = max(noise.block_sizes)
+    share = (block + 1) / (2 * block) if noise.scheme == "block" and views < 2 else 0.5
+    masked = 1.0 if noise.drafts else noise.all_masked_share + (1 - noise.all_masked_share) * share
+    return Load(
+        steps=stage.steps, streams=stage.streams, micro=stage.micro, clean=clean, noised=stage.rows - clean,
+        block_size=block, masked=masked, trained=trained, checkpointing=stage.activation_checkpointing,
+        precision=stage.precision,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
