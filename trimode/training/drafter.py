@@ -46,7 +46,7 @@ class Drafter:
     def sums(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         hidden_TD = model(batch.tokens_T, batch.positions_T, batch.visibility)
         draft_SD = hidden_TD[batch.drafts.rows_S]
-        verifier_SD = hidden_TD[batch.drafts.verifiers_S].detach()
+        verifier_SD = hidden_TD[batch.drafts.verifiers_S]
         keys_S, is_greedy_S = self._noise(batch)
         total = draft_SD[:0].sum(dtype=torch.float32).expand(2)  # no drafts: a zero that still has a backward pass
         for rows in _chunks(batch.drafts):
