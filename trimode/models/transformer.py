@@ -4,7 +4,7 @@ Suffixes: T packed rows, D model, H query heads, G key heads, K head size, V voc
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from trimode.config import ModelConfig
 from trimode.cost import FLAT, TORCH_CPU, CostModel
 from trimode.models.layers import attend_streams, head_norm, inverse_frequencies, rms_norm, rotate, rotations
 from trimode.numerics.visibility import Stream, Visibility
+
+if TYPE_CHECKING:
+    from trimode.models.adapters import Applied
 
 
 class Model(Protocol):
@@ -35,8 +38,12 @@ class Model(Protocol):
         positions_T: Tensor,
         visibility: Visibility,
         cache: Sequence[Any] | None = None,
+        adapters: "Sequence[Applied]" = (),
     ) -> Tensor:
-        """Hidden rows [T, D]. Writes the rows' keys and values behind the length of each stream's cache."""
+        """Hidden rows [T, D]. Writes the rows' keys and values behind the length of each stream's cache.
+
+        A row no adapter is for has the same bits as in a forward without adapters, unless it sees one that has.
+        """
         ...
 
     def logits(self, hidden_SD: Tensor) -> Tensor:
@@ -78,18 +85,24 @@ class Layer(nn.Module):
 
     def forward(
         self, x_TD: Tensor, cos: Tensor, sin: Tensor, streams: Sequence[Stream],
-        cache: Sequence[KVCache] | None, index: int,
+        cache: Sequence[KVCache] | None, index: int, adapters: "Sequence[Applied]" = (),
     ) -> Tensor:  # fmt: skip
+        def product(name: str, x_TD: Tensor, bias: Tensor | None = None) -> Tensor:
+            y_TD = F.linear(x_TD, getattr(self, name), bias)
+            for applied in adapters:
+                applied.add(index, name, x_TD, y_TD)
+            return y_TD
+
         n_heads, n_kv_heads, head_dim = self.heads
-        qkv = F.linear(rms_norm(x_TD, self.input_norm, self.eps), self.qkv, self.qkv_bias)
+        qkv = product("qkv", rms_norm(x_TD, self.input_norm, self.eps), self.qkv_bias)
         qkv = qkv.unflatten(-1, (-1, head_dim))
         qk, v = qkv.split((n_heads + n_kv_heads, n_kv_heads), dim=1)
         if self.q_norm is not None and self.k_norm is not None:
             qk = head_norm(qk, self.q_norm, self.k_norm, n_heads, self.eps)
         q, k = rotate(qk, cos.to(qk.dtype), sin.to(qk.dtype)).split((n_heads, n_kv_heads), dim=1)
-        x_TD = x_TD + F.linear(attend_streams(q, k, v, streams, cache, index), self.out, self.out_bias)
-        gate, up = F.linear(rms_norm(x_TD, self.post_norm, self.eps), self.gate_up).chunk(2, dim=-1)
-        return x_TD + F.linear(F.silu(gate) * up, self.down)
+        x_TD = x_TD + product("out", attend_streams(q, k, v, streams, cache, index), self.out_bias)
+        gate, up = product("gate_up", rms_norm(x_TD, self.post_norm, self.eps)).chunk(2, dim=-1)
+        return x_TD + product("down", F.silu(gate) * up)
 
 
 def _vector(n: int, exists: bool) -> nn.Parameter | None:
@@ -100,6 +113,7 @@ class Transformer(nn.Module):
     """Embedding, layers, final norm and one head, used for causal rows and for canvas rows alike."""
 
     inverse_K: Tensor
+    takes_adapters = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -116,6 +130,7 @@ class Transformer(nn.Module):
         positions_T: Tensor,
         visibility: Visibility,
         cache: Sequence[KVCache] | None = None,
+        adapters: "Sequence[Applied]" = (),
     ) -> Tensor:
         config = self.config
         cos, sin = rotations(self.inverse_K, positions_T, config.rope, config.n_heads, config.n_kv_heads)
@@ -123,7 +138,7 @@ class Transformer(nn.Module):
         cos, sin = cos.to(x_TD.dtype), sin.to(x_TD.dtype)
         streams = visibility.streams(x_TD.dtype, x_TD.device)
         for index, layer in enumerate(self.layers):
-            x_TD = layer(x_TD, cos, sin, streams, cache, index)
+            x_TD = layer(x_TD, cos, sin, streams, cache, index, adapters)
         return rms_norm(x_TD, self.norm, config.norm_eps)
 
     @property
