@@ -123,8 +123,8 @@ def load_adapters(llm: "LLM", adapters: list[str] | None, drafter: str | None) -
         llm.load_drafter(drafter)
     names = []
     for text in adapters or []:
-        name, _, folder = text.rpartition("=")
-        names.append(llm.load_adapter(folder, name or None))
+        name, sign, folder = text.partition("=")
+        names.append(llm.load_adapter(folder, name) if sign else llm.load_adapter(text))
     return {"adapter": names[0]} if names else {}
 
 
