@@ -47,6 +47,10 @@ def test_sharded_training_is_plain_training(draft: bool, group: None) -> None:
     fully_shard(sharded)
     batch = pack([[sample()]], 24, 3)
     assert steps(sharded, batch) == pytest.approx(steps(plain, batch), rel=1e-6)
+    copied = sharded.adapter.gathered()
+    for name, tensor in plain.adapter.named().items():
+        assert not isinstance(copied.named()[name], DTensor)
+        torch.testing.assert_close(copied.named()[name], tensor, atol=1e-6, rtol=1e-5)
     ours, theirs = dict(sharded.named_parameters()), dict(plain.named_parameters())
     for name, parameter in ours.items():
         assert isinstance(parameter, DTensor)

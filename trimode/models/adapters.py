@@ -84,7 +84,7 @@ class Adapter(nn.Module):
     def __init__(self, config: ModelConfig, settings: AdapterConfig, name: str = "adapter") -> None:
         """Pairs with memory but no values yet. Raises InvalidInput for a target the model does not have."""
         super().__init__()
-        self.settings, self.name = settings, name
+        self.config, self.settings, self.name = config, settings, name
         known = list(projections(config))
         for target in settings.targets:
             if not any(p.path == target or p.path.endswith("." + target) for p in known):
@@ -150,6 +150,16 @@ class Adapter(nn.Module):
         mark = {"draft": "true"} if self.draft else {}
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"} | mark)
         (folder / FILE).write_text(json.dumps(spell(self.settings, base), indent=2) + "\n", "utf-8")
+
+    @torch.no_grad()
+    def gathered(self) -> "Adapter":
+        """A copy with whole tensors on the CPU, for saving. Collective where the adapter is spread over processes."""
+        from torch.distributed.tensor import DTensor
+
+        copy = Adapter(self.config, self.settings, self.name)
+        for whole, own in zip(copy.parameters(), self.parameters(), strict=True):
+            whole.copy_(own.full_tensor() if isinstance(own, DTensor) else own)
+        return copy
 
     @property
     def draft(self) -> bool:
