@@ -9,8 +9,8 @@ from trimode.cli.chat import chat
 from trimode.cli.demo import demo
 from trimode.cli.export import export
 from trimode.cli.generate import generate
-from trimode.cli.plot import plot
 from trimode.cli.merge import merge
+from trimode.cli.plot import plot
 from trimode.errors import TrimodeError
 
 app = typer.Typer(
