@@ -6,6 +6,7 @@ import sys
 import typer
 
 from trimode.cli.chat import chat
+from trimode.cli.convert import convert
 from trimode.cli.demo import demo
 from trimode.cli.generate import generate
 from trimode.errors import TrimodeError
@@ -19,6 +20,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(chat)
 app.command()(demo)
+app.command()(convert)
 
 
 def main() -> None:

@@ -11,7 +11,10 @@ from trimode.config import Json, ModelConfig
 from trimode.errors import CheckpointError, InvalidInput
 from trimode.tokenizer import Tokenizer
 
-NEW = ("<|mask|>", *(f"<|mask_{i}|>" for i in range(1, 10)))  # the text of a token that is added: the first that is free
+NEW = (
+    "<|mask|>",
+    *(f"<|mask_{i}|>" for i in range(1, 10)),
+)  # the text of a token that is added: the first that is free
 KNOWN = ("<|mask|>", "<|MASK|>", "<|mdm_mask|>", "[MASK]", "<mask>")
 NVIDIA = "<SPECIAL_100>"  # Nemotron-Labs-Diffusion masks with id 100 of Mistral's tokenizer, a slot it never uses
 RESERVED = re.compile(
@@ -33,8 +36,8 @@ class MaskToken:
 def choose(tokenizer: Tokenizer, config: ModelConfig, fields: Json, settings: Json, wanted: str | None) -> MaskToken:
     """The mask of a checkpoint: the one asked for, else one nobody uses, else a new one.
 
-    fields, settings: config.json and tokenizer_config.json. A new token takes the first row of the embedding that the
-    tokenizer has no text for; where there is none its id is `config.vocab_size`, and the embedding has to grow by a row.
+    fields, settings: config.json, tokenizer_config.json. A new token takes the first row of the embedding that has no
+    text; where there is none its id is `config.vocab_size`, and the embedding has to grow by a row.
     Raises CheckpointError for a tokenizer larger than the embedding, InvalidInput for a token that cannot be a mask.
     """
     taken = _taken(tokenizer, fields, settings, config)
@@ -64,7 +67,9 @@ def _named(tokenizer: Tokenizer, taken: dict[int, str], text: str) -> MaskToken:
         )
     index = tokenizer.special[text]
     if index in taken:
-        raise InvalidInput(f"mask_token is {text!r}, which {taken[index]}: allowed is a special token that nothing writes")
+        raise InvalidInput(
+            f"mask_token is {text!r}, which {taken[index]}: allowed is a special token that nothing writes"
+        )
     return MaskToken(id=index, text=text, reason="named by mask_token")
 
 
