@@ -143,8 +143,10 @@ def _check_base(fields: Json, layout: str) -> None:
         raise CheckpointError(
             f"{where}: model_type {name!r} with a mask token is no causal model: it needs no conversion"
         )
+    if name not in CAUSAL:
+        raise CheckpointError(f"{where}: model_type is {name!r}, those that can be converted are {', '.join(CAUSAL)}")
     if name not in LAYOUTS[layout]:
-        raise CheckpointError(f"{where}: model_type is {name!r}, layout {layout!r} is for {', '.join(LAYOUTS[layout])}")
+        raise InvalidInput(f"layout is {layout!r}, allowed for model_type {name!r} is keep")
 
 
 def _fields(base: Json, config: ModelConfig, mask: MaskToken, block_size: int, layout: str) -> dict[str, Any]:

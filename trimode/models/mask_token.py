@@ -57,7 +57,7 @@ def choose(tokenizer: Tokenizer, config: ModelConfig, fields: Json, settings: Js
 def _named(tokenizer: Tokenizer, taken: dict[int, str], text: str) -> MaskToken:
     """The special token a user names, or the reason why it cannot be the mask."""
     if text not in tokenizer.special:
-        pieces = tokenizer.encode(text)
+        pieces = tokenizer.backend.encode(text, add_special_tokens=False).ids
         what = "no token" if not pieces else "an ordinary word" if len(pieces) == 1 else f"{len(pieces)} tokens"
         free = [name for name, index in tokenizer.special.items() if index not in taken]
         known = ", ".join(free[:6]) or "none here: leave it out, and one is added"
