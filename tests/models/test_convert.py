@@ -325,3 +325,22 @@ def test_the_report_names_what_was_done_and_what_is_missing(tmp_path: Path) -> N
     ):
         assert part in text
     assert "was its own" in convert(write_base(tmp_path / "b", tie_word_embeddings=False), tmp_path / "o").text()
+
+
+@pytest.mark.medium
+def test_a_text_model_taken_out_of_its_wrapper_as_the_docs_say_can_be_converted(tmp_path: Path) -> None:
+    import transformers
+
+    text = FAMILIES["ministral3-tied"]
+    fields = reference(text).config.to_dict()
+    image = dict(model_type="pixtral", hidden_size=16, intermediate_size=16, num_hidden_layers=1, image_size=28,
+                 num_attention_heads=2, patch_size=14, head_dim=8)  # fmt: skip
+    config = transformers.Mistral3Config(text_config=fields, vision_config=image, image_token_index=10)
+    transformers.Mistral3ForConditionalGeneration(config).save_pretrained(tmp_path / "BASE")
+    with refuses(CheckpointError, "'mistral3'", "'ministral3'", "docs/converting.md"):
+        convert(write_tokenizer(tmp_path / "BASE"), tmp_path / "out")
+    block = (Path(__file__).parents[2] / "docs" / "converting.md").read_text("utf-8").split("```python\n")[1]
+    code = block.split("```")[0].replace('"BASE"', repr(str(tmp_path / "BASE")))
+    exec(code.replace('"TEXT"', repr(str(tmp_path / "TEXT"))), {})
+    report = convert(write_tokenizer(tmp_path / "TEXT"), tmp_path / "out", layout="nemotron")
+    assert (report.max_difference, read_config(tmp_path / "out").model_type) == (0.0, "nemotron_labs_diffusion")
