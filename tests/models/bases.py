@@ -19,6 +19,7 @@ FIELDS: dict[str, object] = {
     "dtype": "float32", "use_sliding_window": False, "attention_bias": False,
 }  # fmt: skip
 SPECIAL = ("<unk>", "<s>", "</s>", "<|user|>")
+RESERVED = (*SPECIAL, "<|reserved_special_token_0|>", "<|reserved_special_token_1|>")
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}"
 SETTINGS: dict[str, object] = {
     "tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>",

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tests.fakes import drain
-from tests.models.bases import FIELDS, SPECIAL, TEMPLATE, write_base, write_tokenizer
+from tests.models.bases import FIELDS, RESERVED, write_base, write_tokenizer
 from tests.models.checkpoints import refuses
 from tests.models.families import FAMILIES, reference, write
 from tests.texts import causal_logits
@@ -19,12 +19,10 @@ from trimode.errors import CheckpointError, InvalidInput
 from trimode.models import convert as conversion
 from trimode.models.checkpoint import load_model, read_config, read_json
 from trimode.models.convert import convert, is_untrained_conversion, mark_trained
-from trimode.tokenizer import Tokenizer
 
 TOKENS = (5, 60, 17, 4, 33, 33, 8)
 CONVERTED = [name for name in FAMILIES if not name.startswith(("sdar", "fast"))]
 NEMOTRON = [(name, "nemotron") for name in CONVERTED if "minis" in name or "mistral" in name]
-RESERVED = (*SPECIAL, "<|reserved_special_token_0|>", "<|reserved_special_token_1|>")
 
 
 def answers(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -88,36 +86,6 @@ def test_the_head_gets_a_copy_of_its_own_only_where_it_was_tied(is_tied: bool, t
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_reserved_token_is_taken_and_no_row_added(tmp_path: Path) -> None:
-    report = convert(write_base(tmp_path / "base", special=RESERVED), tmp_path / "out")
-    assert (report.mask.id, report.mask.is_new, report.has_fresh_row) == (4, False, False)
-    assert (tmp_path / "base/tokenizer.json").read_bytes() == (tmp_path / "out/tokenizer.json").read_bytes()
-    assert read_config(tmp_path / "out").vocab_size == 61
-
-
-@pytest.mark.parametrize(
-    ("special", "settings", "wanted", "expected"),
-    [
-        ((*SPECIAL, "<x>", "<SPECIAL_7>", "[MASK]"), {}, None, "[MASK]"),
-        ((*SPECIAL, "<SPECIAL_7>", "<SPECIAL_100>"), {}, None, "<SPECIAL_100>"),
-        ((*SPECIAL, "<SPECIAL_7>", "<SPECIAL_8>"), {}, None, "<SPECIAL_7>"),
-        ((*SPECIAL, "<SPECIAL_7>", "<SPECIAL_8>"), {"pad_token": "<SPECIAL_7>"}, None, "<SPECIAL_8>"),
-        ((*SPECIAL, "<x>", "[MASK]"), {"mask_token": {"content": "<x>"}}, None, "<x>"),
-        ((*SPECIAL, "<x>", "[MASK]"), {"chat_template": TEMPLATE + "[MASK]"}, None, "<|mask|>"),
-        ((*SPECIAL, "<x>", "[MASK]"), {}, "<x>", "<x>"),
-        ((*SPECIAL, "<|mask|>"), {"chat_template": "<|mask|>"}, None, "<|mask_1|>"),
-    ],
-)
-def test_the_mask_is_the_one_named_else_one_that_nothing_writes_else_a_new_one(
-    special: tuple[str, ...], settings: dict[str, object], wanted: str | None, expected: str, tmp_path: Path
-) -> None:
-    base = write_tokenizer(write_base(tmp_path / "base"), special=special, **settings)
-    report = convert(base, tmp_path / "out", mask_token=wanted)
-    assert report.mask.text == expected
-    assert Tokenizer.load(tmp_path / "out").special[expected] == report.mask.id
-    assert read_json(tmp_path / "out" / "tokenizer_config.json")["mask_token"] == expected
-
-
 @pytest.mark.parametrize(("n_texts", "id_expected", "n_rows"), [(50, 50, 61), (61, 61, 62)])
 def test_a_new_token_takes_an_unused_row_or_a_row_of_its_own(
     n_texts: int, id_expected: int, n_rows: int, tmp_path: Path
@@ -146,28 +114,6 @@ def test_a_row_that_was_never_trained_becomes_the_mean_of_those_with_texts(tmp_p
         torch.testing.assert_close(matrix[50], model.embedding[:50].mean(0))
         assert not matrix[51:].any()
     assert ar_answer(base) == ar_answer(tmp_path / "out")
-
-
-@pytest.mark.medium
-def test_an_added_token_survives_the_way_through_transformers(tmp_path: Path) -> None:
-    from transformers import AutoTokenizer
-
-    base = write_base(tmp_path / "base")
-    (base / "special_tokens_map.json").write_text('{"eos_token": "</s>"}')
-    (base / "added_tokens.json").write_text('{"<s>": 1}')
-    settings = read_json(base / "tokenizer_config.json")
-    old = {"added_tokens_decoder": {"1": {"content": "<s>", "special": True}}}
-    (base / "tokenizer_config.json").write_text(json.dumps({**settings, **old}))
-    convert(base, tmp_path / "out")
-    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
-    assert (theirs.mask_token, theirs.mask_token_id, len(theirs)) == ("<|mask|>", 61, 62)
-    theirs.save_pretrained(tmp_path / "again")
-    for folder in (tmp_path / "out", tmp_path / "again"):
-        ours = Tokenizer.load(folder)
-        assert ours.special["<|mask|>"] == 61
-        assert ours.decode([9, 61, 10]).split() == ["w9", "w10"]
-        assert 61 in ours.reserved
-    assert 61 not in Tokenizer.load(tmp_path / "out").encode("<|mask|> w9")
 
 
 def test_a_conversion_done_twice_gives_the_same_files(tmp_path: Path) -> None:
@@ -228,12 +174,6 @@ ODD = [
     ({"layout": "gguf"}, ("layout is 'gguf'", "keep, nemotron")),
     ({"layout": "nemotron"}, ("layout is 'nemotron'", "'qwen3'", "keep")),
     ({"dtype": "int8"}, ("dtype is 'int8'", "float32")),
-    ({"mask_token": "<nowhere> w5"}, ("'<nowhere> w5'", "2 tokens", "<|reserved_special_token_0|>")),
-    ({"mask_token": "w9"}, ("'w9'", "an ordinary word")),
-    ({"mask_token": ""}, ("''", "no token")),
-    ({"mask_token": "<|user|>"}, ("'<|user|>'", "the chat template writes")),
-    ({"mask_token": "</s>"}, ("'</s>'", "is an eos_token")),
-    ({"mask_token": "<s>"}, ("'<s>'", "is the bos_token")),
 ]
 
 
@@ -253,16 +193,6 @@ def test_a_folder_with_something_in_it_is_never_written_to(tmp_path: Path) -> No
     for out in (base, base / "config.json"):
         with refuses(InvalidInput, out, "not an empty folder"):
             convert(base, out)
-
-
-def test_ids_that_are_left_out_before_an_added_token_are_refused(tmp_path: Path) -> None:
-    base = write_base(tmp_path / "base", n_texts=50)
-    tokens = json.loads((base / "tokenizer.json").read_text())
-    del tokens["model"]["vocab"]["w20"]
-    (base / "tokenizer.json").write_text(json.dumps(tokens))
-    with refuses(CheckpointError, "tokenizer.json", "mask_token"):
-        convert(base, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -57,13 +57,14 @@ class Report:
         """For a person, in a few lines."""
         head = f"got a copy of its own ({self.untied_bytes:,} bytes)" if self.untied_bytes else "was its own already"
         row = "its rows are the means of all rows" if self.has_fresh_row else "its rows stay as they were"
+        far = f"differ by at most {self.max_difference:.1g}" if self.max_difference else "are equal bit for bit"
         return "\n".join(
             [
                 f"parameters   {self.parameters_before:,} before, {self.parameters_after:,} after",
                 f"head         {head}",
                 f"mask token   {self.mask.text} = {self.mask.id}, {self.mask.reason}; {row}",
                 f"block size   {self.block_size}",
-                f"checked      causal logits differ by at most {self.max_difference:.1g}, the greedy text is the same",
+                f"checked      causal logits {far}, the greedy text is the same",
                 f"written to   {self.out}",
                 "Mode ar writes what the base writes. Diffusion is no good, and self_speculation no faster, before "
                 "training:",
