@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tests.fakes import drain
-from tests.models.bases import FIELDS, RESERVED, write_base, write_tokenizer
+from tests.models.bases import FIELDS, RESERVED, TEMPLATE, write_base, write_tokenizer
 from tests.models.checkpoints import refuses
 from tests.models.families import FAMILIES, reference, write
 from tests.texts import causal_logits
@@ -17,7 +17,7 @@ from trimode.decoding import MODES, build
 from trimode.engine.engine import Engine
 from trimode.errors import CheckpointError, InvalidInput
 from trimode.models import convert as conversion
-from trimode.models.checkpoint import load_model, read_config, read_json
+from trimode.models.checkpoint import load_model, read_config, read_json, save_model
 from trimode.models.convert import convert, is_untrained_conversion, mark_trained
 
 TOKENS = (5, 60, 17, 4, 33, 33, 8)
@@ -126,6 +126,20 @@ def test_a_conversion_done_twice_gives_the_same_files(tmp_path: Path) -> None:
                      "tokenizer_config.json"}  # fmt: skip
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_what_is_said_of_the_bases_own_files_is_not_copied(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    model = load_model(base)
+    (base / "model.safetensors").unlink()
+    save_model(model, read_json(base / "config.json"), base, max_shard="9KB")
+    (base / "trimode_export.json").write_text("{}")
+    (base / "chat_template.jinja").write_text(TEMPLATE)
+    assert len(list(base.glob("model-*.safetensors"))) > 1
+    convert(base, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"model.safetensors", "chat_template.jinja"} <= names
+    assert not {"model.safetensors.index.json", "trimode_export.json"} & names
 
 
 @pytest.mark.parametrize("field", ["dtype", "torch_dtype"])

@@ -31,6 +31,7 @@ CAUSAL = ("llama", "ministral3", "mistral", "qwen2", "qwen3", "seed_oss")
 LAYOUTS: Mapping[str, tuple[str, ...]] = {"keep": CAUSAL, "nemotron": ("ministral3", "mistral")}
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 LARGEST_BLOCK = 1024
+REPLACED = ("config.json", weights.INDEX, "trimode_export.json")  # say something about the base's own weights
 UNTRAINED = 0.01  # a row this much shorter than the usual one has never been trained
 WHOLE = ("joint", "sft")  # stages that train all weights for all modes
 NEMOTRON: Json = {
@@ -205,7 +206,7 @@ def _write(source: Path, config: ModelConfig, fields: Json, mask: MaskToken, fol
     if (free := shutil.disk_usage(folder).free) < counts[1] * size:
         raise OSError(errno.ENOSPC, f"{counts[1] * size:,} bytes are needed and {free:,} free")
     for path in (*source.glob("*.json"), *source.glob("*.jinja")):
-        if path.name not in (weights.INDEX, "config.json"):
+        if path.name not in REPLACED:
             shutil.copyfile(path, folder / path.name)
     masks.write(mask, folder)
     (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
