@@ -6,6 +6,7 @@ import sys
 import typer
 
 from trimode.cli.chat import chat
+from trimode.cli.convert import convert
 from trimode.cli.demo import demo
 from trimode.cli.export import export
 from trimode.cli.generate import generate
@@ -22,9 +23,10 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(chat)
 app.command()(demo)
+app.command()(convert)
 app.command()(export)
-app.command()(plot)
 app.command()(merge)
+app.command()(plot)
 
 
 def main() -> None:
