@@ -68,7 +68,7 @@ def stages(scale: float) -> list[Stage]:
             name=name, streams=streams, rows=rows, code_tokens=code, copy_share=copy, noise=noise, schedule=schedule
         )
 
-    noise = Noise(block_sizes=(8, 16, 32, 32), draft_share=0.5)
+    noise = Noise(block_sizes=(8, 16, 32, 32), all_masked_share=0.5)
     return [
         stage("ar", 1800, 8, 256, 256, 0.0, None, Rates(muon=0.02, qkv=1.5e-3, adam=3e-3)),
         stage("joint", 2500, 4, 512, 224, 0.2, noise, Rates(muon=0.015, qkv=1e-3, adam=2e-3)),

@@ -24,7 +24,7 @@ from trimode.training.objectives import Joint
 from trimode.training.optim import Rates, optimizers, set_rates, wsd
 from trimode.training.trainer import Schedule, train
 
-NOISE = Noise(block_sizes=(4, 8), draft_share=0.5)
+NOISE = Noise(block_sizes=(4, 8), all_masked_share=0.5)
 RATES = Rates(muon=0.05, qkv=0.01, adam=0.02)
 TEXTS = [
     Document.text((10, 20, 30, 40, 50, 21, 22, 23, 2)),

@@ -13,6 +13,14 @@ from torch.utils.checkpoint import checkpoint
 CHUNK = 1024
 
 
+def surprise(hidden_SD: Tensor, labels_S: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
+    """-log softmax(logits(hidden_s))[label_s] in nats [S], without a gradient; CHUNK x V scores at a time."""
+    with torch.no_grad():
+        chunks = zip(hidden_SD.split(CHUNK), labels_S.split(CHUNK), strict=True)
+        parts = [F.cross_entropy(logits(hidden).float(), labels, reduction="none") for hidden, labels in chunks]
+    return torch.cat(parts)
+
+
 def weighted_cross_entropy(
     hidden_SD: Tensor, labels_S: Tensor, weights_S: Tensor, logits: Callable[[Tensor], Tensor]
 ) -> Tensor:

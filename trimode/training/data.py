@@ -1,11 +1,10 @@
 """Documents -> packed batches. The noise of a sample is a pure function of (seed, sample index)."""
 
-import random
 from collections.abc import Callable, Iterator
 
 from trimode.numerics.noise import Noise
 from trimode.training.batch import Batch, pack
-from trimode.training.documents import Document
+from trimode.training.documents import Document, Special
 from trimode.training.samples import Sample, make_sample
 
 
@@ -38,8 +37,9 @@ def batches(
 
 
 def _fitting(document: Document, noise: Noise | None, mask_token_id: int, key: str, rows: int) -> Sample:
-    sample = make_sample(document, noise, mask_token_id, random.Random(key))
+    special = Special(mask_token_id=mask_token_id)
+    sample = make_sample(document, noise, special, key)
     while sample.span.n_rows > rows:
         document = document.window(0, len(document.tokens) * 9 // 10)
-        sample = make_sample(document, noise, mask_token_id, random.Random(key))
+        sample = make_sample(document, noise, special, key)
     return sample

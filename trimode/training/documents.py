@@ -5,6 +5,15 @@ from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Special:
+    """Ids that training writes itself: the mask, the end, and the markers of (prefix, suffix, middle) where known."""
+
+    mask_token_id: int
+    eos_token_id: int | None = None
+    fim: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """Tokens of one text; `answers` are half-open ranges of targets, in order. Everything else is prompt, never masked.
 
@@ -33,8 +42,33 @@ class Document:
         """Positions to be learned."""
         return sum(stop - start for start, stop in self.answers)
 
+    @property
+    def is_text(self) -> bool:
+        """Whether there is no prompt: everything behind the first token is to be learned."""
+        return self.hole is None and self.answers in [((start, len(self.tokens)),) for start in (0, 1)]
+
     def window(self, start: int, stop: int) -> "Document":
-        """The part [start, stop) as a document of its own; its first token is a target only where one stands before."""
+        """The part [start, stop) as a document of its own; its first token is a target only where one stands before.
+
+        A hole that is cut becomes an ordinary answer.
+        """
         inside = [(max(a, start + 1), min(b, stop)) for a, b in self.answers]
         answers = tuple((a - start, b - start) for a, b in inside if a < b)
-        return Document(tokens=self.tokens[start:stop], answers=answers)
+        is_whole = self.hole is not None and inside == [self.hole] and answers
+        return Document(tokens=self.tokens[start:stop], answers=answers, hole=answers[0] if is_whole else None)
+
+    def suffix_first(self, start: int, stop: int, special: Special) -> "Document":
+        """Laid out suffix, prefix, middle, each behind its marker (arXiv 2207.14255, SPM); [start, stop) is the middle.
+
+        The middle and the end of text behind it are the answer. An end of text behind the suffix is left out.
+        """
+        if special.fim is None:
+            raise ValueError("a suffix-first layout needs the markers of prefix, suffix and middle")
+        prefix_id, suffix_id, middle_id = special.fim
+        end = () if special.eos_token_id is None else (special.eos_token_id,)
+        suffix = self.tokens[stop:]
+        if end and suffix[-1:] == end:
+            suffix = suffix[:-1]
+        before = (suffix_id, *suffix, prefix_id, *self.tokens[:start], middle_id)
+        tokens = (*before, *self.tokens[start:stop], *end)
+        return Document(tokens=tokens, answers=((len(before), len(tokens)),))
