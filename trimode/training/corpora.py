@@ -12,6 +12,7 @@ from trimode.errors import InvalidInput
 from trimode.training.documents import Document
 
 Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 class Corpus(Protocol):
@@ -25,9 +26,19 @@ class Corpus(Protocol):
         """[n, 3]: tokens, targets and answers of every document."""
         ...
 
+    def cuttable(self) -> Flags:
+        """[n]: which documents are plain texts, of which every part is as good to learn from."""
+        ...
+
     def place(self, index: int) -> str:
         """Where a person finds this document: file and line."""
         ...
+
+
+def facts(document: Document) -> tuple[int, int, int, bool]:
+    """Tokens, targets, answers, and whether the document may be cut."""
+    n = len(document.tokens)
+    return n, document.n_targets, len(document.answers), document.hole is None and document.answers == ((1, n),)
 
 
 class ProceduralCorpus:
@@ -40,14 +51,16 @@ class ProceduralCorpus:
         return self.n
 
     def sizes(self) -> Integers:
-        """Makes every document once, on first use."""
-        return self._sizes
+        return self._facts[:, :3]
+
+    def cuttable(self) -> Flags:
+        return self._facts[:, 3] > 0
 
     @cached_property
-    def _sizes(self) -> Integers:
+    def _facts(self) -> Integers:
+        """Makes every document once, on first use."""
         documents = map(self.document, range(self.n))
-        rows = [(len(d.tokens), d.n_targets, len(d.answers)) for d in documents]
-        return np.array(rows, np.int64).reshape(-1, 3)
+        return np.array([facts(document) for document in documents], np.int64).reshape(-1, 4)
 
     def place(self, index: int) -> str:
         return f"document {index}"
@@ -65,10 +78,9 @@ class Windows:
         if max_tokens < 2:
             raise InvalidInput(f"max_tokens is {max_tokens}, allowed is at least 2")
         self.whole, self.max_tokens = whole, max_tokens
-        n_tokens, n_targets, n_answers = whole.sizes().T
-        is_text = (n_answers == 1) & (n_targets == n_tokens - 1)
+        n_tokens, is_text = whole.sizes()[:, 0], whole.cuttable()
         fits = n_tokens <= max_tokens
-        counts = np.where(is_text, -(-n_targets // (max_tokens - 1)), fits)
+        counts = np.where(is_text, -(-(n_tokens - 1) // (max_tokens - 1)), fits)
         self.too_long: Integers = np.flatnonzero(~is_text & ~fits)
         self._sources: Integers = np.repeat(np.arange(len(counts)), counts)
         firsts = np.cumsum(counts) - counts
@@ -95,6 +107,9 @@ class Windows:
         sizes[cut, 0] = np.minimum(rest, self.max_tokens)[cut]
         sizes[cut, 1] = sizes[cut, 0] - 1
         return sizes
+
+    def cuttable(self) -> Flags:
+        return self.whole.cuttable()[self._sources]
 
     def place(self, index: int) -> str:
         return self.whole.place(int(self._sources[index]))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from trimode.errors import InvalidInput
@@ -17,7 +18,6 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer, eos_token_id: int | None) -> None:
         self.tokenizer, self.eos_token_id = tokenizer, eos_token_id
-        self._ending: int | None = None
 
     @property
     def digest(self) -> str:
@@ -68,31 +68,26 @@ class Encoder:
         turns = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i > 0]
         if not turns:
             raise Unusable("no answer", "no message of the assistant follows another")
-        ending = self.ending
         tokens = self._chat(messages, opened=False)
-        return Document(tokens=tokens, answers=tuple(self._answers(messages, turns, tokens, ending)))
+        return Document(tokens=tokens, answers=tuple(self._answers(messages, turns, tokens)))
 
-    @property
+    @cached_property
     def ending(self) -> int:
         """The token with which the chat template ends a turn of the assistant: the last special one it writes."""
-        if self._ending is None:
-            try:
-                opened, whole = self._chat(PROBE[:1], opened=True), self._chat(PROBE, opened=False)
-            except Unusable as error:
-                raise InvalidInput(f"the chat template does not take a question and an answer: {error}") from error
-            special = set(self.tokenizer.special.values())
-            written = [token for token in whole[len(opened) :] if token in special]
-            if not written:
-                raise InvalidInput(
-                    "the chat template ends no turn with a special token: a model could not learn to stop"
-                )
-            self._ending = written[-1]
-        return self._ending
+        try:
+            opened, whole = self._chat(PROBE[:1], opened=True), self._chat(PROBE, opened=False)
+        except Unusable as error:
+            raise InvalidInput(f"the chat template does not take a question and an answer: {error}") from error
+        special = set(self.tokenizer.special.values())
+        written = [token for token in whole[len(opened) :] if token in special]
+        if not written:
+            raise InvalidInput("the chat template ends no turn with a special token: a model could not learn to stop")
+        return written[-1]
 
     def _answers(
-        self, messages: Sequence[Message], turns: Sequence[int], tokens: tuple[int, ...], ending: int
+        self, messages: Sequence[Message], turns: Sequence[int], tokens: tuple[int, ...]
     ) -> Iterator[tuple[int, int]]:
-        stop = 0
+        stop, ending = 0, self.ending
         for turn in turns:
             before = self._chat(messages[:turn], opened=True)
             start = len(before)
