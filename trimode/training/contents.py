@@ -17,8 +17,11 @@ def hashes(files: Sequence[Path], folder: Path) -> list[str]:
     found = {str(file.resolve()): _current(file, known.get(str(file.resolve()))) for file in files}
     if not found.items() <= known.items():
         part = folder / f"{NAME}.{os.getpid()}"
-        part.write_text(json.dumps(known | found), "utf-8")
-        part.replace(folder / NAME)
+        try:
+            part.write_text(json.dumps(known | found), "utf-8")
+            part.replace(folder / NAME)
+        finally:
+            part.unlink(missing_ok=True)
     return [str(found[str(file.resolve())][2]) for file in files]
 
 

@@ -71,20 +71,23 @@ class Windows:
 
     Plain texts are cut into windows, of which each but the first starts with the last token of the one before as
     context: every target of the text is a target of exactly one window. Anything else cannot be cut without losing
-    what the answers refer to, so it is left out where it is too long (`too_long`: its indices in the whole corpus).
+    what the answers refer to, so it is left out where it is too long (`too_long`: its indices in the whole corpus), or
+    where `fits` says so.
     """
 
-    def __init__(self, whole: Corpus, max_tokens: int) -> None:
+    def __init__(self, whole: Corpus, max_tokens: int, fits: Flags | None = None) -> None:
         if max_tokens < 2:
             raise InvalidInput(f"max_tokens is {max_tokens}, allowed is at least 2")
         self.whole, self.max_tokens = whole, max_tokens
         n_tokens, is_text = whole.sizes()[:, 0], whole.cuttable()
-        fits = n_tokens <= max_tokens
+        fits = n_tokens <= max_tokens if fits is None else fits
         counts = np.where(is_text, -(-(n_tokens - 1) // (max_tokens - 1)), fits)
         self.too_long: Integers = np.flatnonzero(~is_text & ~fits)
+        cut = is_text & (n_tokens > max_tokens)
         self._sources: Integers = np.repeat(np.arange(len(counts)), counts)
         firsts = np.cumsum(counts) - counts
         self._numbers: Integers = np.arange(len(self._sources)) - np.repeat(firsts, counts)
+        self._is_cut: Flags = cut[self._sources]
 
     @property
     def fingerprint(self) -> str:
@@ -95,17 +98,16 @@ class Windows:
 
     def document(self, index: int) -> Document:
         document = self.whole.document(int(self._sources[index]))
-        if len(document.tokens) <= self.max_tokens:
+        if not self._is_cut[index]:
             return document
         start = int(self._numbers[index]) * (self.max_tokens - 1)
         return document.window(start, min(start + self.max_tokens, len(document.tokens)))
 
     def sizes(self) -> Integers:
         sizes = self.whole.sizes()[self._sources]
-        cut = sizes[:, 0] > self.max_tokens
         rest = sizes[:, 0] - self._numbers * (self.max_tokens - 1)
-        sizes[cut, 0] = np.minimum(rest, self.max_tokens)[cut]
-        sizes[cut, 1] = sizes[cut, 0] - 1
+        sizes[:, 0] = np.where(self._is_cut, np.minimum(rest, self.max_tokens), sizes[:, 0])
+        sizes[:, 1] = np.where(self._is_cut, sizes[:, 0] - 1, sizes[:, 1])
         return sizes
 
     def cuttable(self) -> Flags:

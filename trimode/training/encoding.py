@@ -11,6 +11,7 @@ from trimode.training.documents import Document
 from trimode.training.sources import Unusable, texts
 
 PROBE = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
+HALVED = "the text holds half of a surrogate pair"
 
 
 class Encoder:
@@ -68,8 +69,10 @@ class Encoder:
         turns = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i > 0]
         if not turns:
             raise Unusable("no answer", "no message of the assistant follows another")
-        tokens = self._chat(messages, opened=False)
-        return Document(tokens=tokens, answers=tuple(self._answers(messages, turns, tokens)))
+        if any(_is_halved(message["content"]) for message in messages):
+            raise Unusable("not UTF-8", HALVED)
+        ending, tokens = self.ending, self._chat(messages, opened=False)
+        return Document(tokens=tokens, answers=tuple(self._answers(messages, turns, tokens, ending)))
 
     @cached_property
     def ending(self) -> int:
@@ -85,9 +88,9 @@ class Encoder:
         return written[-1]
 
     def _answers(
-        self, messages: Sequence[Message], turns: Sequence[int], tokens: tuple[int, ...]
+        self, messages: Sequence[Message], turns: Sequence[int], tokens: tuple[int, ...], ending: int
     ) -> Iterator[tuple[int, int]]:
-        stop, ending = 0, self.ending
+        stop = 0
         for turn in turns:
             before = self._chat(messages[:turn], opened=True)
             start = len(before)
@@ -106,10 +109,18 @@ class Encoder:
             raise Unusable("chat template", str(error)) from error
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        try:
-            return tuple(self.tokenizer.encode(text))
-        except InvalidInput as error:  # half a surrogate pair, written as \\ud800 in JSON
-            raise Unusable("not UTF-8", str(error)) from error
+        if _is_halved(text):
+            raise Unusable("not UTF-8", HALVED)
+        return tuple(self.tokenizer.encode(text))
+
+
+def _is_halved(text: str) -> bool:
+    """Whether it holds half of a surrogate pair, which JSON can spell (\\ud800) and no text can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _hole(prefix: tuple[int, ...], middle: tuple[int, ...], suffix: tuple[int, ...]) -> Document:

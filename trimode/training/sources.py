@@ -35,15 +35,14 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadRow:
-    """A row left out. `line` counts from 1; in Parquet it is the row's number."""
+    """A row left out. `place` is file:line; lines count from 1, and in Parquet they are rows."""
 
-    file: str
-    line: int
+    place: str
     reason: str
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason} ({self.detail})"
+        return f"{self.place}: {self.reason} ({self.detail})"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -21,38 +21,37 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from trimode.errors import InvalidInput, TrimodeError
 from trimode.training.contents import hashes
-from trimode.training.corpora import Flags, Integers, facts
+from trimode.training.corpora import Flags, Integers
 from trimode.training.documents import Document
 from trimode.training.encoding import Encoder
 from trimode.training.sources import BadRow, BadRows, Unusable, find_files, read_rows
+from trimode.training.token_writer import ANSWERS_STOP, COLUMNS, CUTTABLE, FILE, FORMAT, HOLE, LINE, STOP, Writer
 
-FORMAT = 1
-STOP, ANSWERS_STOP, FILE, LINE, HOLE, CUTTABLE = range(6)
-PARTS = ("tokens.bin", "answers.bin", "documents.bin")
-SILENT = 1000  # rows between two calls of `watch`
+DAMAGED = "{}: this file is not as it was written; delete the folder and it is made anew"
+EVERY = 1000  # rows between two calls of `watch`
 
 
 class TokenCache:
     """A complete cache as a corpus. `files` are where its rows come from, in the order of their numbers."""
 
     def __init__(self, folder: Path, files: Sequence[Path]) -> None:
-        meta = json.loads((folder / "meta.json").read_text("utf-8"))
+        meta = _meta(folder / "meta.json")
         self.folder, self.files = folder, tuple(files)
         self.fingerprint: str = meta["fingerprint"]
         self.n_tokens: int = meta["n_tokens"]
         self.bad_rows = _bad_rows(meta["bad_rows"], files)
         self._tokens = self._mapped("tokens.bin", np.dtype(meta["dtype"]), (self.n_tokens,))
         self._answers = self._mapped("answers.bin", np.dtype(np.int64), (meta["n_answers"], 2))
-        self._documents = self._mapped("documents.bin", np.dtype(np.int64), (meta["n_documents"], 6))
+        self._documents = self._mapped("documents.bin", np.dtype(np.int64), (meta["n_documents"], COLUMNS))
 
     def __len__(self) -> int:
         return len(self._documents)
@@ -83,7 +82,7 @@ class TokenCache:
     def _mapped(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
         path = self.folder / name
         if not path.exists() or path.stat().st_size != dtype.itemsize * int(np.prod(shape)):
-            raise InvalidInput(f"{path}: this file is not as it was written; delete the folder and it is made anew")
+            raise InvalidInput(DAMAGED.format(path))
         if not all(shape):
             return np.zeros(shape, dtype)  # an empty file cannot be mapped
         return np.memmap(path, dtype, "r", shape=shape)
@@ -124,9 +123,27 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimode" / "tokens"
 
 
+def _meta(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(DAMAGED.format(path)) from error
+
+
 def _bad_rows(stored: dict[str, Any], files: Sequence[Path]) -> BadRows:
-    first = [BadRow(**row | {"file": str(files[row["file"]])}) for row in stored["first"]]
+    first = [BadRow(**row | {"place": _named(row["place"], files)}) for row in stored["first"]]
     return BadRows(counts=Counter(stored["counts"]), first=first)
+
+
+def _numbered(place: str, files: Sequence[Path]) -> str:
+    """A place with the file's number for its name: files may move, and their tokens stay."""
+    name, _, line = place.rpartition(":")
+    return f"{files.index(Path(name))}:{line}"
+
+
+def _named(place: str, files: Sequence[Path]) -> str:
+    number, _, line = place.partition(":")
+    return f"{files[int(number)]}:{line}"
 
 
 def _key(files: Sequence[Path], encoder: Encoder, folder: Path) -> str:
@@ -150,21 +167,20 @@ def _disk(folder: Path) -> Iterator[None]:
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         why = "the disk or a quota is full" if is_full else error.strerror
-        raise TrimodeError(
-            f"{folder}: the tokens cannot be written there ({why}); nothing half-written is kept"
-        ) from error
+        raise TrimodeError(f"{folder}: the tokens cannot be written there: {why}") from error
 
 
 def _write(
     files: Sequence[Path], encoder: Encoder, final: Path, strict: bool, watch: Callable[[int], None] | None
 ) -> None:
     part = final.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed: the lock is ours
+    for left in (part, final):  # by a run that was killed, or a hand that took out meta.json: the lock is ours
+        shutil.rmtree(left, ignore_errors=True)
     part.mkdir()
     try:
-        with _Writer(part, encoder.n_ids) as writer:
+        with Writer(part, encoder.n_ids) as writer:
             bad = _encode_all(files, encoder, writer, strict, watch)
-        first = [asdict(row) | {"file": files.index(Path(row.file))} for row in bad.first]  # files may move
+        first = [asdict(row) | {"place": _numbered(row.place, files)} for row in bad.first]
         with (part / "meta.json").open("w", encoding="utf-8") as file:
             json.dump(writer.meta | {"bad_rows": {"counts": bad.counts, "first": first}}, file, indent=1)
             file.flush()
@@ -176,7 +192,7 @@ def _write(
 
 
 def _encode_all(
-    files: Sequence[Path], encoder: Encoder, writer: "_Writer", strict: bool, watch: Callable[[int], None] | None
+    files: Sequence[Path], encoder: Encoder, writer: "Writer", strict: bool, watch: Callable[[int], None] | None
 ) -> BadRows:
     bad, n = BadRows(strict=strict), 0
     for number, file in enumerate(files):
@@ -184,51 +200,8 @@ def _encode_all(
             try:
                 writer.add(encoder.document(row.fields), number, row.line)
             except Unusable as why:
-                bad.add(BadRow(file=str(file), line=row.line, reason=why.reason, detail=why.detail))
+                bad.add(BadRow(place=f"{file}:{row.line}", reason=why.reason, detail=why.detail))
             n += 1
-            if watch is not None and n % SILENT == 0:
+            if watch is not None and n % EVERY == 0:
                 watch(n)
     return bad
-
-
-class _Writer:
-    """The three files of a cache, one document after the other."""
-
-    def __init__(self, folder: Path, n_ids: int) -> None:
-        self.dtype = np.dtype(np.uint16 if n_ids <= 1 << 16 else np.uint32)
-        self.files: list[BinaryIO] = [(folder / name).open("wb") for name in PARTS]
-        self.hashes = [hashlib.sha256() for _ in PARTS]
-        self.n_tokens = self.n_answers = self.n_documents = 0
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        try:
-            for file in self.files if kind is None else ():
-                file.flush()
-                os.fsync(file.fileno())
-        finally:
-            for file in self.files:
-                with suppress(OSError):  # what could not be written has been said already
-                    file.close()
-
-    def add(self, document: Document, file: int, line: int) -> None:
-        *_, is_cuttable = facts(document)
-        self.n_documents += 1
-        self.n_tokens += len(document.tokens)
-        self.n_answers += len(document.answers)
-        record = (self.n_tokens, self.n_answers, file, line, document.hole is not None, is_cuttable)
-        rows = (np.array(document.tokens, self.dtype), np.array(document.answers, np.int64), np.array(record, np.int64))
-        for stream, digest, row in zip(self.files, self.hashes, rows, strict=True):
-            data = row.tobytes()
-            stream.write(data)
-            digest.update(data)
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        together = hashlib.sha256("".join(digest.hexdigest() for digest in self.hashes).encode())
-        return {
-            "format": FORMAT, "fingerprint": together.hexdigest(), "dtype": self.dtype.name, "n_tokens": self.n_tokens,
-            "n_answers": self.n_answers, "n_documents": self.n_documents,
-        }  # fmt: skip
