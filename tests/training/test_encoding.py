@@ -103,6 +103,11 @@ def test_a_template_that_renders_earlier_turns_anew_is_refused() -> None:
     [
         (None, "has no chat template"),
         ("{% for m in messages %}{{ m['content'] }}\n{% endfor %}", "ends no turn with a special token"),
+        (
+            "{% for m in messages %}{{ m['content'] }}{% if loop.last or m['role'] == 'user' %}<|im_end|>{% endif %}"
+            "{% endfor %}",
+            "ends only the last turn with a special token",
+        ),
         ("{{ raise_exception('never') }}", "does not take a question and an answer"),
     ],
 )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as parquet
 import pytest
+from pyarrow import parquet
 
 from trimode.errors import InvalidInput
 from trimode.training.sources import BadRow, BadRows, Unusable, find_files, read_rows, texts

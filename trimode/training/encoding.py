@@ -10,7 +10,8 @@ from trimode.tokenizer import Message, Tokenizer, check_messages
 from trimode.training.documents import Document
 from trimode.training.sources import Unusable, texts
 
-PROBE = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
+PROBE = tuple({"role": role, "content": word} for role, word in
+              (("user", "3141"), ("assistant", "5926"), ("user", "2718"), ("assistant", "2818")))  # fmt: skip
 HALVED = "the text holds half of a surrogate pair"
 
 
@@ -78,14 +79,25 @@ class Encoder:
     def ending(self) -> int:
         """The token with which the chat template ends a turn of the assistant: the last special one it writes."""
         try:
-            opened, whole = self._chat(PROBE[:1], opened=True), self._chat(PROBE, opened=False)
+            opened, whole = self._chat(PROBE[:1], opened=True), self._chat(PROBE[:2], opened=False)
         except Unusable as error:
             raise InvalidInput(f"the chat template does not take a question and an answer: {error}") from error
         special = set(self.tokenizer.special.values())
         written = [token for token in whole[len(opened) :] if token in special]
         if not written:
             raise InvalidInput("the chat template ends no turn with a special token: a model could not learn to stop")
+        if self._runs_on(written[-1]):
+            raise InvalidInput("the chat template ends only the last turn with a special token: answers have no end")
         return written[-1]
+
+    def _runs_on(self, ending: int) -> bool:
+        """Whether an answer would reach into the next question."""
+        try:
+            tokens = self._chat(PROBE, opened=False)
+            (start, stop), _ = self._answers(PROBE, (1, 3), tokens, ending)
+        except Unusable:  # a template for one turn: it will refuse rows of more
+            return False
+        return str(PROBE[2]["content"]) in self.tokenizer.decode(tokens[start:stop])
 
     def _answers(
         self, messages: Sequence[Message], turns: Sequence[int], tokens: tuple[int, ...], ending: int

@@ -38,8 +38,8 @@ class Plan:
 class Feed:
     """`streams` packs of `rows` rows a step. Documents must fit: see `fitted`.
 
-    A step in epoch e needs the numbers of packs of all epochs before; each is planned once, in about a second per
-    million documents.
+    Which epoch a step lies in follows from the numbers of packs of all epochs before it, so a run resumed in its tenth
+    epoch plans ten.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ def fitted(
     """The corpus for streams of `rows` rows, plain texts cut into windows of at most `max_tokens` (None: as many as
     fit), and what had to be left out because it is too long and cannot be cut."""
     longest = longest_text(noise, rows)
-    max_tokens = longest if max_tokens is None else max_tokens
+    max_tokens = rows if max_tokens is None else max_tokens
     needed, sizes = rows_of(whole, noise), whole.sizes()
     windows = Windows(whole, min(max_tokens, longest), (sizes[:, 0] <= max_tokens) & (needed <= rows))
     bad = BadRows(strict=strict)
