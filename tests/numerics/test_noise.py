@@ -51,7 +51,7 @@ def test_every_number_of_masks_has_the_weight_of_the_any_order_bound(noise: Nois
     for chance, views in every_outcome(lambda rng: masks(n, noise, rng)):
         for slots, weight in views:
             total[len(slots)] += chance * Fraction(weight).limit_denominator(n)  # type: ignore[assignment]
-            assert weight == (1 if len(slots) == n else share * n / len(slots))
+            assert weight == (1 if len(slots) == n else float(share * n / len(slots)))
     assert total == {k: Fraction(1, k) for k in range(1, n + 1)}
 
 
@@ -211,6 +211,14 @@ def test_late_masks_have_the_marginals_of_their_definition(k: int) -> None:
 def test_the_documentation_shows_these_marginals(k: int) -> None:
     row = next(line for line in DOCS.read_text("utf-8").splitlines() if line.startswith(f"| {k}/16 "))
     assert [float(x) for x in row.split("|")[2:-1]] == [round(float(x), 3) for x in marginals(16, k, 0.1)[list(SLOTS)]]
+
+
+@pytest.mark.parametrize("half_life", [0.1, 0.25])
+def test_the_documentation_shows_what_half_lives_make_of_the_weights(half_life: float) -> None:
+    """k ~ U{1..16}, weight 16 / k."""
+    row = next(line for line in DOCS.read_text("utf-8").splitlines() if line.startswith(f"| {half_life} |"))
+    weights = sum(marginals(16, k, half_life) / k for k in range(1, 17))[list(SLOTS)]  # type: ignore[index]
+    assert [float(x) for x in row.split("|")[2:-1]] == [round(float(x), 2) for x in weights]
 
 
 def test_a_full_mask_knows_no_half_life() -> None:
