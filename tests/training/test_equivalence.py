@@ -21,7 +21,7 @@ from trimode.numerics.sampling import Sampling
 from trimode.spans import Canvas, Picks, Span
 from trimode.training.samples import Sample
 
-NOISE = Noise(block_sizes=(4, 8), all_masked_share=0.5)
+NOISE = Noise(block_sizes=(4, 8), infill_share=0.3, views=2)
 GREEDY = Sampling()
 STREAMS = 2
 

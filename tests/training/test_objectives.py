@@ -1,7 +1,6 @@
 """The loss is what its formula says (spec T11), and nobody sees what it is asked for: values, counts and gradients."""
 
 import copy
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,12 +16,14 @@ from trimode.numerics.noise import Noise
 from trimode.spans import Canvas
 from trimode.training.batch import Batch, Scored
 from trimode.training.objectives import Joint, value
-from trimode.training.samples import Sample, make_sample
+from trimode.training.samples import Sample
 
-NOISE = Noise(block_sizes=(4, 8), draft_share=0.5)
-DRAFT = Noise(block_sizes=(4,), draft_share=1.0)
+NOISE = Noise(block_sizes=(4, 8), all_masked_share=0.3, infill_share=0.3, views=2)
+SHARES = Noise(block_sizes=(4, 8), scheme="sequence")
+ALL_MASKED = Noise(block_sizes=(4,), all_masked_share=1.0)
 EQUAL = {"ar": 1.0, "diffusion": 1.0}
 STREAMS = 2
+HOLE = 6  # which of `some_documents` has one: its canvases show clean text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +51,14 @@ def loss_of(samples: Sequence[Sample], weights: dict[str, float] = EQUAL) -> Los
     return joint_loss(model(), pack_in(STREAMS, samples), weights)
 
 
-class AllMasked(random.Random):
-    """Always a draft look, at phase 0, without a prefix: every slot masked at weight 1."""
-
-    def random(self) -> float:
-        return 0.0
-
-
 def ar_by_hand(samples: Sequence[Sample]) -> Tensor:
     """Next-token cross entropy of every text alone, over its scored tokens, divided by their number."""
     parts = []
     for document, sample in zip(some_documents(), samples, strict=True):
-        first = max(document.answers[0][0], 1)
         logits, labels = causal_logits(model(), sample.span.commit), torch.tensor(sample.span.commit)
-        parts.append(F.cross_entropy(logits[first - 1 : -1], labels[first:], reduction="none"))
+        for first, last in document.answers:
+            rows, named = slice(max(first, 1) - 1, last - 1), slice(max(first, 1), last)
+            parts.append(F.cross_entropy(logits[rows], labels[named], reduction="none"))
     return torch.cat(parts).mean()
 
 
@@ -92,29 +87,30 @@ def test_canvases_do_not_change_the_autoregressive_part() -> None:
 
 
 def test_with_everything_masked_at_weight_one_the_diffusion_part_is_a_plain_cross_entropy() -> None:
-    samples = [make_sample(document, DRAFT, MASK, AllMasked()) for document in some_documents()]
+    samples = [sample for sample in some_samples(ALL_MASKED) if sample.index != HOLE]
     parts = []
-    for sample, canvas, _, _ in looks(samples):
+    for sample, canvas, _, masked in looks(samples):
         assert set(canvas.tokens) == {MASK}
+        assert masked == [(slot, 1.0) for slot in range(len(masked))]
         text = sample.span.commit
-        labels = torch.tensor(text[canvas.after : canvas.after + len(canvas.tokens)])
         logits = canvas_logits(model(), text[: canvas.after], [MASK] * len(canvas.tokens))
-        parts.append(F.cross_entropy(logits[: len(labels)], labels, reduction="none"))
+        labels = torch.tensor(text[canvas.after : canvas.after + len(masked)])
+        parts.append(F.cross_entropy(logits[: len(masked)], labels, reduction="none"))
     loss = loss_of(samples)
     expected = torch.cat(parts)
     assert loss.counts["diffusion"] == len(expected)
     assert loss.parts["diffusion"].item() == pytest.approx(expected.mean().item(), abs=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_diffusion_part_is_the_weighted_sum_over_masks_divided_by_all_targets(seed: int) -> None:
-    rng, documents = random.Random(seed), some_documents()
-    samples = [make_sample(document, NOISE, MASK, rng) for document in documents]
+@pytest.mark.parametrize("noise", [NOISE, SHARES], ids=["block", "sequence"])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_diffusion_part_is_the_weighted_sum_over_masks_divided_by_all_targets(seed: int, noise: Noise) -> None:
+    samples = some_samples(noise, seed)
     total = 0.0
     for sample, canvas, _, masked in looks(samples):
         log_p = canvas_logits(model(), sample.span.commit[: canvas.after], canvas.tokens).log_softmax(-1)
         total -= sum(w * log_p[slot, sample.span.commit[canvas.after + slot]].item() for slot, w in masked)
-    n_targets = sum(len(document.tokens) - document.answers[0][0] for document in documents)
+    n_targets = sum(document.n_targets for document in some_documents())
     loss = loss_of(samples)
     assert loss.counts["diffusion"] == n_targets
     assert loss.parts["diffusion"].item() == pytest.approx(total / n_targets, rel=1e-6)

@@ -73,7 +73,8 @@ def masks(n: int, noise: Noise, rng: random.Random, share: float | None = None) 
     slots = tuple(sorted(rng.sample(range(n), k))) if noise.half_life is None else late(n, k, noise.half_life, rng)
     if noise.views == 1 or k == n:
         return ((slots, n / k),)
-    others = tuple(i for i in range(n) if i not in set(slots))
+    taken = set(slots)
+    others = tuple(i for i in range(n) if i not in taken)
     return (slots, n / (2 * k)), (others, n / (2 * (n - k)))
 
 
