@@ -1,21 +1,25 @@
 """A step is a pure function of (seed, step), the same however it is split; an epoch is every document once."""
 
+import json
 import random
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes import MASK
+from tests.fakes import EOS, MASK, byte_tokenizer
 from trimode.errors import InvalidInput
 from trimode.numerics.noise import Noise
 from trimode.training.corpora import ProceduralCorpus, Windows
 from trimode.training.documents import Document, Special
+from trimode.training.encoding import Encoder
 from trimode.training.feed import OPEN, Feed, fitted, longest_text, packed_first_fit, shuffled
 from trimode.training.samples import make_sample, most_rows
+from trimode.training.token_cache import tokenized
 
 NOISE = Noise(block_sizes=(4, 8))
 SPECIAL = Special(mask_token_id=MASK)
@@ -228,3 +232,22 @@ def test_windows_feed_like_any_corpus() -> None:
     steps = [step for step in range(30) if one.epoch(step) < 1]
     labels = {label for step in steps for batch in one.batches(step) for label in batch.ar.labels_S.tolist()}
     assert labels >= {1000 * i + j for i in range(4) for j in range(11, 210)}
+
+
+def test_from_a_file_of_rows_to_labels_only_answers_are_learned(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": "ask"}, {"role": "assistant", "content": "say"}]},
+        {"text": "abc" * 20},
+        {"prompt": "1+1=", "completion": "2"},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    tokenizer = byte_tokenizer()
+    cache = tokenized([str(tmp_path / "*.jsonl")], Encoder(tokenizer, EOS), tmp_path / "cache")
+    corpus, bad = fitted(cache, NOISE, rows=64)
+    assert not bad.counts
+    one = Feed(corpus, NOISE, SPECIAL, seed=0, rows=64, streams=1)
+    steps = [step for step in range(20) if one.epoch(step) < 1]
+    scored = [(batch.ar, batch.diffusion) for step in steps for batch in one.batches(step)]
+    expected = Counter([*tokenizer.encode("say2" + ("abc" * 20)[1:]), tokenizer.special["<|im_end|>"], EOS, EOS])
+    assert Counter(label for ar, _ in scored for label in ar.labels_S.tolist()) == expected
+    assert sum(diffusion.count for _, diffusion in scored) == sum(expected.values())
