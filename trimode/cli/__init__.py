@@ -7,6 +7,7 @@ import typer
 
 from trimode.cli.chat import chat
 from trimode.cli.demo import demo
+from trimode.cli.export import export
 from trimode.cli.generate import generate
 from trimode.errors import TrimodeError
 
@@ -19,6 +20,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(chat)
 app.command()(demo)
+app.command()(export)
 
 
 def main() -> None:

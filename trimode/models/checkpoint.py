@@ -131,12 +131,17 @@ def export(model: Transformer, source: Path, folder: Path, max_shard: str = "5GB
     if folder.resolve() == source.resolve():
         raise InvalidInput(f"{folder} is where the checkpoint was loaded from, choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    copy_small_files(source, folder)
+    dtype = DTYPES[model.config.dtype]
+    weights.save(folder, dict(model.named_parameters()), tensors(model.config), dtype, max_shard)
+
+
+def copy_small_files(source: Path, folder: Path) -> None:
+    """Configuration, tokenizer and chat template, as they are."""
     for pattern in ("*.json", "*.jinja"):
         for path in source.glob(pattern):
             if path.name != weights.INDEX:
                 shutil.copyfile(path, folder / path.name)
-    dtype = DTYPES[model.config.dtype]
-    weights.save(folder, dict(model.named_parameters()), tensors(model.config), dtype, max_shard)
 
 
 def tensors(config: ModelConfig) -> Iterator[weights.Tensors]:

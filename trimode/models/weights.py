@@ -1,10 +1,11 @@
 """Safetensors in and out: name maps both ways, every missing, extra or misshapen tensor named. Runs no code, no pickle.
 
-Files are memory-mapped and copied tensor by tensor into place, so the peak is about one copy of the weights.
+Files are memory-mapped and copied tensor by tensor into place, so the peak is about one copy of the weights; they are
+written shard by shard.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -77,25 +78,38 @@ def load(folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensor
 
 
 def save(
-    folder: Path,
+    folder: Path | None,
     parameters: Mapping[str, Tensor],
     wanted: Iterable[Tensors],
     dtype: torch.dtype,
     max_shard: str = "5GB",
+    read: Callable[[str], Tensor] | None = None,
 ) -> None:
-    """Write the checkpoint's own tensor names; shards and index as everybody names them."""
-    state: dict[str, Tensor] = {}
-    for parameter, pieces in wanted:
-        if parameter not in parameters:
-            continue
-        rows = parameters[parameter].detach().to("cpu", dtype).split([n for _, n in pieces])
-        state.update((name, row.contiguous()) for (name, _), row in zip(pieces, rows, strict=True))
-    order = [one for name in state for one in _with_bias(name) if one in state]
-    shapes = {name: state[name].to("meta") for name in order}  # pieces of one parameter need not share a shard
-    plan = split_torch_state_dict_into_shards(shapes, max_shard_size=max_shard)
+    """Write the checkpoint's own tensor names; shards and index as everybody names them. Holds one shard at a time.
+
+    `read` gives a parameter's values by its name, where `parameters` have none themselves, only shapes (spread over
+    processes, or still in files). Without a folder all is read, in the same order, and nothing is written: so every
+    process of a group can take part in what one of them writes.
+    """
+    read = read or parameters.__getitem__
+    pieces = {parameter: rows for parameter, rows in wanted if parameter in parameters}
+    home = {name: parameter for parameter, rows in pieces.items() for name, _ in rows}
+    sizes = {
+        name: torch.empty(n, *parameters[parameter].shape[1:], dtype=dtype, device="meta")
+        for parameter, rows in pieces.items() for name, n in rows
+    }  # fmt: skip
+    order = [one for name in sizes for one in _with_bias(name) if one in sizes]
+    plan = split_torch_state_dict_into_shards({name: sizes[name] for name in order}, max_shard_size=max_shard)
     for file, names in plan.filename_to_tensors.items():
-        save_file({name: state[name] for name in names}, folder / file, metadata={"format": "pt"})
-    if plan.is_sharded:
+        state: dict[str, Tensor] = {}
+        for parameter in dict.fromkeys(home[name] for name in names):
+            rows = read(parameter)
+            if folder is not None:
+                parts = rows.detach().to("cpu", dtype).split([n for _, n in pieces[parameter]])
+                state.update((name, row) for (name, _), row in zip(pieces[parameter], parts, strict=True))
+        if folder is not None:
+            save_file({name: state[name].contiguous() for name in names}, folder / file, metadata={"format": "pt"})
+    if plan.is_sharded and folder is not None:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", "utf-8")
 
