@@ -22,7 +22,7 @@ from tests.models.checkpoints import FIELDS, write_config
 from trimode.errors import TrimodeError
 from trimode.models.checkpoint import empty
 from trimode.models.transformer import Transformer, initialise
-from trimode.numerics.visibility import packed
+from trimode.numerics.packed import packed
 from trimode.spans import Span
 from trimode.training.checkpoint import Checkpoints, newest
 from trimode.training.export import write_final
@@ -63,7 +63,7 @@ def run(model: Transformer, optims: Sequence[Optimizer], first: int, last: int) 
         own = tokens[rank::world]
         spans = [[Span(commit=tuple(row.tolist()), kind="prefill")] for row in own]
         positions = torch.arange(ROWS).repeat(len(own))
-        hidden = model(own.flatten(), positions, packed(spans, ROWS, torch.float32)).unflatten(0, own.shape)
+        hidden = model(own.flatten(), positions, packed(spans, ROWS)).unflatten(0, own.shape)
         total = F.cross_entropy(model.logits(hidden[:, :-1].flatten(0, 1)), own[:, 1:].flatten(), reduction="sum")
         (total / (STREAMS * ROWS) * world).backward()  # sharded gradients are means over processes
         for optim in optims:
