@@ -9,6 +9,7 @@ from trimode.cli.chat import chat
 from trimode.cli.demo import demo
 from trimode.cli.export import export
 from trimode.cli.generate import generate
+from trimode.cli.plot import plot
 from trimode.errors import TrimodeError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app.command()(generate)
 app.command()(chat)
 app.command()(demo)
 app.command()(export)
+app.command()(plot)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trimode.numerics.packed import Attention, packed
 from trimode.numerics.visibility import Visibility
-from trimode.spans import layout
+from trimode.spans import Layout, layout
 from trimode.training.samples import Sample, Target
 
 
@@ -29,6 +29,22 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drafts:
+    """Targets on drafting canvases: their row, the causal row that names the same position, their canvas, their sample.
+
+    Canvases are numbered over the batch, their rows stand together and in order; samples have their global numbers.
+    """
+
+    rows_S: Tensor
+    verifiers_S: Tensor
+    canvases_S: Tensor
+    samples_S: Tensor
+
+    def to(self, device: torch.device) -> "Drafts":
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Packed samples: what the model is fed, and which rows are scored against what."""
 
@@ -37,12 +53,13 @@ class Batch:
     visibility: Visibility
     ar: Scored
     diffusion: Scored
+    drafts: Drafts
     samples: tuple[int, ...] = ()  # their global numbers, for messages
 
     def to(self, device: torch.device) -> "Batch":
         """On another device; the visibility moves itself."""
-        return replace(self, tokens_T=self.tokens_T.to(device), positions_T=self.positions_T.to(device),
-                       ar=self.ar.to(device), diffusion=self.diffusion.to(device))  # fmt: skip
+        parts = (f.name for f in fields(self) if f.name not in ("visibility", "samples"))
+        return replace(self, **{name: getattr(self, name).to(device) for name in parts})
 
 
 def pack(packs: Sequence[Sequence[Sample]], rows: int, mask_token_id: int, attention: Attention = "split") -> Batch:
@@ -54,12 +71,15 @@ def pack(packs: Sequence[Sequence[Sample]], rows: int, mask_token_id: int, atten
     positions: list[int] = []
     ar: list[Target] = []
     diffusion: list[Target] = []
+    drafts: list[tuple[int, int, int, int]] = []
     for index, samples in enumerate(packs):
         for sample in samples:
             base = len(tokens)
             spelled = layout(sample.span)
             tokens += spelled.tokens
             positions += spelled.offsets
+            drafts += [(base + row, base + verifier, base + canvas, sample.index)
+                       for row, verifier, canvas in _drafted(sample, spelled)]  # fmt: skip
             for targets, all_targets in ((sample.ar, ar), (sample.diffusion, diffusion)):
                 all_targets.extend(Target(row=base + t.row, label=t.label, weight=t.weight) for t in targets)
         padding = (index + 1) * rows - len(tokens)
@@ -74,8 +94,22 @@ def pack(packs: Sequence[Sequence[Sample]], rows: int, mask_token_id: int, atten
         visibility=packed([[sample.span for sample in samples] for samples in packs], rows, attention),
         ar=_scored(ar, len(ar)),
         diffusion=_scored(diffusion, sum(sample.n_diffusion for sample in every)),
+        drafts=_drafts(drafts),
         samples=tuple(sample.index for sample in every),
     )
+
+
+def _drafted(sample: Sample, spelled: Layout) -> list[tuple[int, int, int]]:
+    """(row, verifying row, first row of the canvas) of the targets on drafting canvases: commit p - 1 names p."""
+    rows = (target.row for target in sample.diffusion if spelled.drafts[target.row])
+    placed = ((row, spelled.offsets[row] - 1, spelled.starts[row]) for row in rows)
+    return [each for each in placed if 0 <= each[1] < len(sample.span.commit)]
+
+
+def _drafts(drafts: Sequence[tuple[int, int, int, int]]) -> Drafts:
+    rows, verifiers, starts, samples = torch.tensor(drafts, dtype=torch.long).reshape(-1, 4).unbind(1)
+    canvases = torch.unique_consecutive(starts, return_inverse=True)[1]
+    return Drafts(rows_S=rows, verifiers_S=verifiers, canvases_S=canvases, samples_S=samples)
 
 
 def _scored(targets: Sequence[Target], count: int) -> Scored:
