@@ -4,7 +4,8 @@ Suffixes: T packed rows, D model, H query heads, G key heads, K head size, N str
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -94,7 +95,8 @@ def head_norm(qk_THK: Tensor, q_norm_K: Tensor, k_norm_K: Tensor, n_heads: int, 
     """RMS norm of each query and each key head, which stand side by side."""
     n_kv_heads = qk_THK.shape[1] - n_heads
     weight_HK = torch.cat([q_norm_K.expand(n_heads, -1), k_norm_K.expand(n_kv_heads, -1)])
-    return F.rms_norm(qk_THK, qk_THK.shape[-1:], None, eps) * weight_HK
+    normed_THK = F.rms_norm(qk_THK, qk_THK.shape[-1:], None, eps) * weight_HK
+    return normed_THK.to(qk_THK.dtype)  # under autocast the weights are float32
 
 
 def attend_streams(
@@ -106,14 +108,64 @@ def attend_streams(
     layer: int,
 ) -> Tensor:
     """Every stream over its own past and itself -> [T, H * K]. With caches, writes the new rows behind their length."""
+    pairs = _cached(k_TGK, v_TGK, streams, caches, layer) if caches is not None else _packed(k_TGK, v_TGK, streams)
     parts = []
-    for index, stream in enumerate(streams):
-        rows = slice(stream.start, stream.stop)
-        q = q_THK[rows].unflatten(0, (stream.count, stream.rows)).transpose(1, 2)
-        if caches is None:
-            k = k_TGK[rows].unflatten(0, (stream.count, stream.rows)).transpose(1, 2)
-            v = v_TGK[rows].unflatten(0, (stream.count, stream.rows)).transpose(1, 2)
-        else:
-            k, v = (x[None] for x in caches[index].append(layer, k_TGK[rows], v_TGK[rows]))
-        parts.append(attend(q, k, v, stream.bias_NQK).transpose(1, 2).flatten(2).flatten(0, 1))
+    for stream, q_RHK, (k, v) in zip(streams, q_THK.split(_sizes(streams)), pairs, strict=True):
+        q = q_RHK.unflatten(0, (stream.count, stream.rows)).transpose(1, 2)
+        parts.append(attend(q, k, v, stream.bias_NQK, stream.is_causal).transpose(1, 2).flatten(2).flatten(0, 1))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _sizes(streams: Sequence[Stream]) -> list[int]:
+    return [stream.count * stream.rows for stream in streams]
+
+
+def _cached(
+    k_TGK: Tensor, v_TGK: Tensor, streams: Sequence[Stream], caches: Sequence[KVCache], layer: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Keys and values of every stream, its cache first, [1, G, past + rows, K] each. Mutates the caches."""
+    for stream, cache in zip(streams, caches, strict=True):
+        rows = slice(stream.start, stream.stop)
+        k, v = cache.append(layer, k_TGK[rows], v_TGK[rows])
+        yield k[None], v[None]
+
+
+def _packed(k_TGK: Tensor, v_TGK: Tensor, streams: Sequence[Stream]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same without caches, [count, G, past + rows, K] each, the past taken from the packed rows."""
+    if all(stream.before is None for stream in streams):
+        sizes = _sizes(streams)
+        keys, values = k_TGK.split(sizes), v_TGK.split(sizes)
+    else:
+        keys, values = (_WithPast.apply(x, streams) for x in (k_TGK, v_TGK))  # type: ignore[no-untyped-call]
+    for stream, k, v in zip(streams, keys, values, strict=True):
+        yield (
+            k.unflatten(0, (stream.count, -1)).transpose(1, 2),
+            v.unflatten(0, (stream.count, -1)).transpose(1, 2),
+        )
+
+
+class _WithPast(torch.autograd.Function):
+    """The rows of every stream, behind its past: [past + rows, G, K] each.
+
+    Slices would do, but the backward pass of each is a gradient of all T rows, nearly all zeros. Here all streams add
+    to one, in float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_TGK: Tensor, streams: Sequence[Stream]) -> tuple[Tensor, ...]:
+        ctx.streams = streams
+        own = x_TGK.split(_sizes(streams))
+        return tuple(
+            rows if stream.before is None else torch.cat([x_TGK[stream.before : stream.before + stream.past], rows])
+            for stream, rows in zip(streams, own, strict=True)
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        streams: Sequence[Stream] = ctx.streams
+        own = [grad[grad.shape[0] - size :] for grad, size in zip(grads, _sizes(streams), strict=True)]
+        total_TGK = torch.cat(own).float() if own[0].dtype.itemsize < 4 else torch.cat(own)
+        for stream, grad in zip(streams, grads, strict=True):
+            if stream.before is not None:
+                total_TGK[stream.before : stream.before + stream.past] += grad[: stream.past]
+        return total_TGK.to(grads[0].dtype), None

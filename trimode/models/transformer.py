@@ -3,7 +3,7 @@
 Suffixes: T packed rows, D model, H query heads, G key heads, K head size, V vocabulary, S selected rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -63,6 +63,7 @@ class Layer(nn.Module):
         super().__init__()
         self.heads = (config.n_heads, config.n_kv_heads, config.head_dim)
         self.eps = config.norm_eps
+        self.parts: tuple[Callable[..., tuple[Tensor, Tensor, Tensor]], Callable[..., Tensor]] = (_before, _after)
         width, inner = config.hidden_size, config.n_heads * config.head_dim
         total = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
         self.input_norm = nn.Parameter(torch.empty(width))
@@ -80,16 +81,33 @@ class Layer(nn.Module):
         self, x_TD: Tensor, cos: Tensor, sin: Tensor, streams: Sequence[Stream],
         cache: Sequence[KVCache] | None, index: int,
     ) -> Tensor:  # fmt: skip
-        n_heads, n_kv_heads, head_dim = self.heads
-        qkv = F.linear(rms_norm(x_TD, self.input_norm, self.eps), self.qkv, self.qkv_bias)
-        qkv = qkv.unflatten(-1, (-1, head_dim))
-        qk, v = qkv.split((n_heads + n_kv_heads, n_kv_heads), dim=1)
-        if self.q_norm is not None and self.k_norm is not None:
-            qk = head_norm(qk, self.q_norm, self.k_norm, n_heads, self.eps)
-        q, k = rotate(qk, cos.to(qk.dtype), sin.to(qk.dtype)).split((n_heads, n_kv_heads), dim=1)
-        x_TD = x_TD + F.linear(attend_streams(q, k, v, streams, cache, index), self.out, self.out_bias)
-        gate, up = F.linear(rms_norm(x_TD, self.post_norm, self.eps), self.gate_up).chunk(2, dim=-1)
-        return x_TD + F.linear(F.silu(gate) * up, self.down)
+        before, after = self.parts
+        q, k, v = before(self, x_TD, cos, sin)
+        return after(self, x_TD, attend_streams(q, k, v, streams, cache, index))
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile what lies on both sides of the attention. The streams are others in every batch, and each new list of
+        them would be compiled anew. Mutates."""
+        self.parts = torch.compile(_before, *args, **options), torch.compile(_after, *args, **options)
+
+
+def _before(layer: Layer, x_TD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [T, H, K], keys and values [T, G, K]."""
+    n_heads, n_kv_heads, head_dim = layer.heads
+    qkv = F.linear(rms_norm(x_TD, layer.input_norm, layer.eps), layer.qkv, layer.qkv_bias)
+    qkv = qkv.unflatten(-1, (-1, head_dim))
+    qk, v = qkv.split((n_heads + n_kv_heads, n_kv_heads), dim=1)
+    if layer.q_norm is not None and layer.k_norm is not None:
+        qk = head_norm(qk, layer.q_norm, layer.k_norm, n_heads, layer.eps)
+    q, k = rotate(qk, cos.to(qk.dtype), sin.to(qk.dtype)).split((n_heads, n_kv_heads), dim=1)
+    return q, k, v
+
+
+def _after(layer: Layer, x_TD: Tensor, attended: Tensor) -> Tensor:
+    """The stream [T, D] after attention and mlp have been added to it."""
+    x_TD = x_TD + F.linear(attended, layer.out, layer.out_bias)
+    gate, up = F.linear(rms_norm(x_TD, layer.post_norm, layer.eps), layer.gate_up).chunk(2, dim=-1)
+    return x_TD + F.linear(F.silu(gate) * up, layer.down)
 
 
 def _vector(n: int, exists: bool) -> nn.Parameter | None:
@@ -120,11 +138,17 @@ class Transformer(nn.Module):
         config = self.config
         cos, sin = rotations(self.inverse_K, positions_T, config.rope, config.n_heads, config.n_kv_heads)
         x_TD = F.embedding(tokens_T, self.embedding)
-        cos, sin = cos.to(x_TD.dtype), sin.to(x_TD.dtype)
-        streams = visibility.streams(x_TD.dtype, x_TD.device)
+        dtype = _computed(x_TD)
+        cos, sin = cos.to(dtype), sin.to(dtype)
+        streams = visibility.streams(dtype, x_TD.device)
         for index, layer in enumerate(self.layers):
             x_TD = layer(x_TD, cos, sin, streams, cache, index)
         return rms_norm(x_TD, self.norm, config.norm_eps)
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile the layers, with the arguments of `torch.compile`. Mutates."""
+        for layer in self.layers:
+            layer.compile(*args, **options)
 
     @property
     def cost(self) -> CostModel:
@@ -147,6 +171,12 @@ class Transformer(nn.Module):
             config.n_layers, config.n_kv_heads, config.head_dim, capacity,
             self.embedding.dtype, self.embedding.device,
         )  # fmt: skip
+
+
+def _computed(x: Tensor) -> torch.dtype:
+    """The dtype of products with x, so that masks are cast once and not once per layer."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def initialise(model: Transformer, seed: int) -> None:

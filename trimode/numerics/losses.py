@@ -19,8 +19,12 @@ def weighted_cross_entropy(
     """sum_s weight_s * -log softmax(logits(hidden_s))[label_s], a scalar.
 
     Goes through the rows in chunks whose logits are recomputed in the backward pass, so that at most
-    CHUNK x V scores exist at a time.
+    CHUNK x V scores exist at a time. Rows of weight 0 are left out. Under autocast the scores are products of that
+    dtype; what is done to them is float32.
     """
+    kept = weights_S.nonzero()[:, 0]
+    if len(kept) < len(weights_S):
+        hidden_SD, labels_S, weights_S = hidden_SD[kept], labels_S[kept], weights_S[kept]
 
     def chunk_loss(hidden: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         return (F.cross_entropy(logits(hidden).float(), labels, reduction="none") * weights).sum()

@@ -1,4 +1,4 @@
-"""Spans -> who-sees-whom tensors: the one rule, for serving and for training alike. Knows no model and no cache.
+"""Spans -> who-sees-whom tensors: the one rule, and its form for serving. Knows no model and no cache.
 
 Suffixes: Q query rows, K key rows, N streams side by side.
 """
@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
 
 from trimode.spans import Layout, Span, layout
 
@@ -19,14 +20,18 @@ class Stream:
     """`count` equal stretches of the packed rows; each attends to its own past and to itself, never to another.
 
     bias_NQK is added to the attention scores, 0 where visible and -inf where not, shape
-    [count, 1, rows, past + rows]; None when every row sees everything (a single committed token).
+    [count, 1, rows, past + rows], or says the same to FlexAttention; None when every row sees everything (a single
+    committed token) or, where `is_causal`, every row up to itself. The past lies in the stream's cache; without caches
+    it is the packed rows [before, before + past), and `count` is 1.
     """
 
     start: int
     count: int
     rows: int
     past: int
-    bias_NQK: Tensor | None
+    bias_NQK: Tensor | BlockMask | None
+    is_causal: bool = False
+    before: int | None = None
 
     @property
     def stop(self) -> int:
@@ -37,7 +42,7 @@ class Visibility(Protocol):
     """Who sees whom in one forward."""
 
     def streams(self, dtype: torch.dtype, device: torch.device) -> tuple[Stream, ...]:
-        """As masks for attention, one stream after the other."""
+        """As masks for attention in the dtype it computes in, one stream after the other, all packed rows in order."""
         ...
 
     @property
@@ -105,19 +110,3 @@ def visible(spans: Sequence[Span]) -> Tensor:
 def serving(spans: Sequence[Span], pasts: Sequence[int]) -> Serving:
     """The rule for spans that each continue a cache of their own."""
     return Serving(layouts=[layout(span) for span in spans], pasts=list(pasts))
-
-
-def packed(packs: Sequence[Sequence[Span]], rows: int, dtype: torch.dtype) -> Masked:
-    """Training: every pack of spans becomes one stream of exactly `rows` rows, without past; padding sees itself."""
-    bias = torch.full((len(packs), 1, rows, rows), float("-inf"), dtype=dtype)
-    drafts: list[int] = []
-    for index, spans in enumerate(packs):
-        sees = visible(spans)
-        flags = (is_draft for span in spans for is_draft in layout(span).drafts)
-        drafts += [index * rows + row for row, is_draft in enumerate(flags) if is_draft]
-        n = sees.shape[0]
-        bias[index, 0, :n, :n].masked_fill_(sees, 0.0)
-        bias[index, 0].diagonal()[n:] = 0.0
-    return Masked(
-        given=(Stream(start=0, count=len(packs), rows=rows, past=0, bias_NQK=bias),), draft_rows=tuple(drafts)
-    )

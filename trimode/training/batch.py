@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from trimode.numerics.visibility import Visibility, packed
+from trimode.numerics.packed import Attention, packed
+from trimode.numerics.visibility import Visibility
 from trimode.spans import layout
 from trimode.training.samples import Sample, Target
 
@@ -44,8 +45,11 @@ class Batch:
                        ar=self.ar.to(device), diffusion=self.diffusion.to(device))  # fmt: skip
 
 
-def pack(packs: Sequence[Sequence[Sample]], rows: int, mask_token_id: int) -> Batch:
-    """Lay every pack of samples into one stream of `rows` rows; padding is mask tokens that nobody sees or scores."""
+def pack(packs: Sequence[Sequence[Sample]], rows: int, mask_token_id: int, attention: Attention = "split") -> Batch:
+    """Lay every pack of samples into `rows` rows; padding is mask tokens that nobody sees or scores.
+
+    `attention` is the form of the rule (`numerics/packed.py`), which changes nothing but time and memory.
+    """
     tokens: list[int] = []
     positions: list[int] = []
     ar: list[Target] = []
@@ -67,7 +71,7 @@ def pack(packs: Sequence[Sequence[Sample]], rows: int, mask_token_id: int) -> Ba
     return Batch(
         tokens_T=torch.tensor(tokens),
         positions_T=torch.tensor(positions),
-        visibility=packed([[sample.span for sample in samples] for samples in packs], rows, torch.float32),
+        visibility=packed([[sample.span for sample in samples] for samples in packs], rows, attention),
         ar=_scored(ar, len(ar)),
         diffusion=_scored(diffusion, sum(sample.n_diffusion for sample in every)),
         samples=tuple(sample.index for sample in every),
