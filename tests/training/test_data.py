@@ -108,8 +108,8 @@ def test_every_target_has_an_expected_weight_of_exactly_one() -> None:
 def test_a_batch_is_its_samples_side_by_side() -> None:
     samples = some_samples(NOISE)
     batch = pack_in(2, samples)
-    (stream,) = batch.visibility.given
-    assert len(batch.tokens_T) == len(batch.positions_T) == stream.count * stream.rows
+    rows = max(sum(sample.span.n_rows for sample in part) for part in (samples[::2], samples[1::2])) + 3
+    assert len(batch.tokens_T) == len(batch.positions_T) == 2 * rows
     labels = [target.label for sample in [*samples[::2], *samples[1::2]] for target in sample.diffusion]
     assert batch.diffusion.labels_S.tolist() == labels
     assert set(batch.tokens_T[batch.diffusion.rows_S].tolist()) == {MASK}
