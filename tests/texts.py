@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.fakes import EOS, MASK
 from trimode.models.transformer import Transformer
 from trimode.numerics.noise import Noise
+from trimode.numerics.packed import Attention
 from trimode.numerics.visibility import Masked, Stream
 from trimode.training.batch import Batch, pack
 from trimode.training.documents import Document, Special
@@ -61,17 +62,16 @@ def noises(draw: st.DrawFn) -> Noise:
     )  # fmt: skip
 
 
-def pack_in(streams: int, samples: Sequence[Sample], padding: int = 3) -> Batch:
+def pack_in(streams: int, samples: Sequence[Sample], padding: int = 3, attention: Attention = "split") -> Batch:
     """Deal the samples over so many streams, every one with some padding."""
     packs = [samples[i::streams] for i in range(streams)]
     rows = max(sum(sample.span.n_rows for sample in part) for part in packs) + padding
-    return pack(packs, rows, MASK)
+    return pack(packs, rows, MASK, attention)
 
 
 def first_rows(streams: int, samples: Sequence[Sample], batch: Batch) -> list[int]:
     """Where each sample of `pack_in` starts in the packed rows."""
-    (stream,) = batch.visibility.given
-    starts, used = [], [i * stream.rows for i in range(streams)]
+    starts, used = [], [i * (len(batch.tokens_T) // streams) for i in range(streams)]
     for index, sample in enumerate(samples):
         starts.append(used[index % streams])
         used[index % streams] += sample.span.n_rows

@@ -15,7 +15,8 @@ from tests.native.models import BUILDS, DTYPES, SHAPES, commits, forward, native
 from tests.strategies import spans
 from trimode.errors import InvalidInput
 from trimode.models.native import NativeTransformer, reason_against
-from trimode.numerics.visibility import packed, serving
+from trimode.numerics.packed import packed
+from trimode.numerics.visibility import serving
 from trimode.spans import Canvas, Span
 
 pytestmark = pytest.mark.medium
@@ -216,7 +217,7 @@ def test_logits_take_any_layout_of_rows() -> None:
 def test_training_is_refused() -> None:
     model = native("head 16, pairs")
     with pytest.raises(TypeError, match="training"):
-        model(torch.tensor([5]), torch.tensor([0]), packed([[commits([5])]], 1, torch.float32))
+        model(torch.tensor([5]), torch.tensor([0]), packed([[commits([5])]], 1))
 
 
 def test_what_it_cannot_do_is_said_in_a_sentence() -> None:

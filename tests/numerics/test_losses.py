@@ -57,6 +57,44 @@ def test_never_more_than_a_chunk_of_scores_exists() -> None:
     assert asked == [losses.CHUNK, losses.CHUNK, 7]
 
 
+def test_rows_of_weight_zero_never_meet_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "CHUNK", 4)
+    hidden, labels, weights, head = rows(23)
+    is_scored = torch.arange(23) % 3 == 0
+    asked: list[int] = []
+
+    def logits(hidden_SD: Tensor) -> Tensor:
+        asked.append(len(hidden_SD))
+        return F.linear(hidden_SD, head)
+
+    value = weighted_cross_entropy(hidden, labels, weights * is_scored, logits)
+    alone = weighted_cross_entropy(hidden[is_scored], labels[is_scored], weights[is_scored], logits)
+    assert asked == [4, 4] * 2
+    assert torch.equal(value, alone)
+    assert weighted_cross_entropy(hidden, labels, weights * 0, logits).item() == 0.0
+
+
+def test_under_autocast_the_head_is_bfloat16_and_the_loss_float32() -> None:
+    hidden, labels, weights, head = rows(500)
+    hidden.requires_grad_()
+    found: list[torch.dtype] = []
+
+    def logits(hidden_SD: Tensor) -> Tensor:
+        out = F.linear(hidden_SD, head)
+        found.append(out.dtype)
+        return out
+
+    with torch.autocast("cpu", torch.bfloat16):
+        value = weighted_cross_entropy(hidden, labels, weights, logits)
+    value.backward()
+    log_p = torch.log_softmax(F.linear(hidden.bfloat16(), head.bfloat16()).double(), -1)
+    exact = -(log_p[torch.arange(500), labels] * weights).sum()
+    assert set(found) == {torch.bfloat16}
+    assert len(found) == 2  # forward, and again in the backward pass
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=0)
+
+
 def test_no_rows_cost_nothing() -> None:
     hidden, labels, weights, head = rows(0)
     assert weighted_cross_entropy(hidden, labels, weights, lambda x: F.linear(x, head)).item() == 0.0

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.fakes import MASK, tiny_model
+from tests.fakes import MASK
 from tests.strategies import spans
-from trimode.numerics.attention import attend
-from trimode.numerics.visibility import Stream, packed, serving, visible
+from trimode.numerics.visibility import Stream, serving, visible
 from trimode.spans import Canvas, Span
 
 CPU = torch.device("cpu")
@@ -227,45 +226,6 @@ def test_a_single_committed_token_needs_no_bias() -> None:
     assert stream.bias_NQK is None
 
 
-@given(st.lists(st.lists(spans(), max_size=3), min_size=1, max_size=3), st.integers(0, 3))
-def test_packed_shows_the_rule_and_padding_only_itself(packs: list[list[Span]], spare: int) -> None:
-    rows = max(sum(span.n_rows for span in pack) for pack in packs) + spare
-    (stream,) = packed(packs, rows, torch.float32).given
-    assert (stream.start, stream.count, stream.rows, stream.past) == (0, len(packs), rows, 0)
-    for matrix, pack in zip(seen(stream), packs, strict=True):
-        n = sum(span.n_rows for span in pack)
-        assert torch.equal(matrix[:n, :n], visible(pack))
-        assert torch.equal(matrix[n:], torch.eye(rows, dtype=torch.bool)[n:])
-        assert not matrix[:n, n:].any()
-
-
 @given(st.lists(spans(), max_size=3))
 def test_every_row_sees_itself_so_no_softmax_is_empty(packed_spans: list[Span]) -> None:
     assert visible(packed_spans).diagonal().all()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_padding_gives_no_nan_and_changes_no_row(dtype: torch.dtype) -> None:
-    span = Span(commit=(7, 8, 9), canvases=(masks(2, 1),), kind="prefill")
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, 2, 9, 4, generator=generator).to(dtype) for _ in range(3))
-    (padded,) = packed([[span], []], 9, dtype).given
-    out = attend(q, k, v, padded.bias_NQK)
-    assert out.isfinite().all()
-    (tight,) = packed([[span]], span.n_rows, dtype).given
-    n = span.n_rows
-    alone = attend(q[:1, :, :n], k[:1, :, :n], v[:1, :, :n], tight.bias_NQK)
-    torch.testing.assert_close(out[:1, :, :n], alone)
-
-
-def test_a_padded_stream_gives_a_model_no_nan_forward_or_backward() -> None:
-    model = tiny_model()
-    visibility = packed([[Span(commit=(7, 8), kind="prefill")], []], 6, torch.float32)
-    tokens = torch.tensor([7, 8, *([MASK] * 10)])
-    positions = torch.tensor([0, 1, *([0] * 10)])
-    embedded = model.embedding.detach().clone().requires_grad_(True)
-    hidden = torch.func.functional_call(model, {"embedding": embedded}, (tokens, positions, visibility))
-    hidden[:2].sum().backward()
-    assert hidden.isfinite().all()
-    assert embedded.grad is not None
-    assert embedded.grad.isfinite().all()

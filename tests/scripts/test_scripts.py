@@ -53,3 +53,16 @@ def test_forwards_are_timed_by_width(tmp_path: Path) -> None:
         assert 0 < parts <= row["total"]["high"]
         assert row["floor_ms"] > 0
     assert found["rows"][0]["cost"] == 1.0
+
+
+def test_training_steps_are_timed_and_weighed(tmp_path: Path) -> None:
+    found = results(
+        tmp_path / "training.md", "scripts/bench_training.py", "--length", "40", "--block", "8", "--repeats", "2",
+        "--size", "tiny", "--layers", "1", "--dtype", "float32", "--variants", "split", "naive",
+    )  # fmt: skip
+    assert [row["variant"] for row in found["rows"]] == ["split", "naive"]
+    for row in found["rows"]:
+        assert row["bytes"]["peak"] >= row["bytes"]["held"] > 0
+        assert row["of_peak"] > 0
+        assert row["tokens_per_second"]["low"] <= row["tokens_per_second"]["high"]
+    assert found["rows"][1]["speed_ratio"]["middle"] == found["rows"][1]["bytes_ratio"] == 1.0

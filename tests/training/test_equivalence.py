@@ -16,7 +16,9 @@ from trimode.config import Rope
 from trimode.engine.runner import Job, run
 from trimode.models.checkpoint import empty
 from trimode.models.transformer import Transformer, initialise
+from trimode.numerics import packed
 from trimode.numerics.noise import Noise
+from trimode.numerics.packed import Attention
 from trimode.numerics.sampling import Sampling
 from trimode.spans import Canvas, Picks, Span
 from trimode.training.samples import Sample
@@ -24,6 +26,16 @@ from trimode.training.samples import Sample
 NOISE = Noise(block_sizes=(4, 8), infill_share=0.3, views=2)
 GREEDY = Sampling()
 STREAMS = 2
+# Chunks of 8 rows, so that small texts are split as long ones are; of 256, they are merged.
+FORMS: dict[str, tuple[Attention, int]] = {"dense": ("dense", 256), "split": ("split", 8), "merged": ("split", 256)}
+
+
+@pytest.fixture(params=FORMS)
+def attention(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Attention:
+    """Every test that asks for it holds for all forms of the rule."""
+    form, chunk = FORMS[request.param]
+    monkeypatch.setattr(packed, "CHUNK", chunk)
+    return form
 
 
 class Listener:
@@ -58,9 +70,9 @@ def model_named(name: str) -> Transformer:
     return model.eval().requires_grad_(False)
 
 
-def trained_logits(model: Transformer, samples: Sequence[Sample]) -> list[Tensor]:
+def trained_logits(model: Transformer, samples: Sequence[Sample], attention: Attention) -> list[Tensor]:
     """The logits of all rows of every sample, from one packed forward of all of them and padding."""
-    batch = pack_in(STREAMS, samples)
+    batch = pack_in(STREAMS, samples, attention=attention)
     logits = model.logits(model(batch.tokens_T, batch.positions_T, batch.visibility))
     starts = first_rows(STREAMS, samples, batch)
     return [logits[start : start + sample.span.n_rows] for start, sample in zip(starts, samples, strict=True)]
@@ -84,18 +96,20 @@ def look(model: Transformer, commit: Sequence[int], span: Span) -> tuple[Tensor,
 
 @pytest.mark.parametrize("name", ["plain", "stretched"])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_clean_half_of_training_is_a_plain_causal_model(name: str, seed: int) -> None:
+def test_the_clean_half_of_training_is_a_plain_causal_model(name: str, seed: int, attention: Attention) -> None:
     model, samples = model_named(name), some_samples(NOISE, seed)
-    for sample, logits in zip(samples, trained_logits(model, samples), strict=True):
+    for sample, logits in zip(samples, trained_logits(model, samples, attention), strict=True):
         commit = sample.span.commit
         torch.testing.assert_close(logits[: len(commit)], causal_logits(model, commit), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["plain", "stretched"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_training_canvas_is_what_a_decoder_sees_after_the_text_before_it(name: str, seed: int) -> None:
+def test_a_training_canvas_is_what_a_decoder_sees_after_the_text_before_it(
+    name: str, seed: int, attention: Attention
+) -> None:
     model, samples, n_canvases = model_named(name), some_samples(NOISE, seed), 0
-    for sample, logits in zip(samples, trained_logits(model, samples), strict=True):
+    for sample, logits in zip(samples, trained_logits(model, samples, attention), strict=True):
         row = len(sample.span.commit)
         for canvas in sample.span.canvases:
             width = len(canvas.tokens)
@@ -111,10 +125,10 @@ def test_a_training_canvas_is_what_a_decoder_sees_after_the_text_before_it(name:
     assert n_canvases > 5
 
 
-def test_a_training_canvas_is_also_the_first_look_that_rides_with_a_commit() -> None:
+def test_a_training_canvas_is_also_the_first_look_that_rides_with_a_commit(attention: Attention) -> None:
     model = tiny_model(sharpness=0.2)
     samples = some_samples(NOISE)
-    for sample, logits in zip(samples, trained_logits(model, samples), strict=True):
+    for sample, logits in zip(samples, trained_logits(model, samples, attention), strict=True):
         row = len(sample.span.commit)
         for canvas in sample.span.canvases:
             width, past = len(canvas.tokens), canvas.after // 2

@@ -17,7 +17,7 @@ from tests.training.saves import FACTS, make_base, new, run, small_disk
 from trimode.errors import CheckpointError, InvalidInput, TrimodeError
 from trimode.models.checkpoint import load_model
 from trimode.models.transformer import Transformer
-from trimode.numerics.visibility import packed
+from trimode.numerics.packed import packed
 from trimode.spans import Span
 from trimode.training.checkpoint import Checkpoints
 from trimode.training.export import MARK, export_run, find_stage, write_final
@@ -41,7 +41,7 @@ def holds(folder: Path, weights: dict[str, Tensor]) -> bool:
 
 
 def causal_logits(model: Transformer, tokens: Tensor) -> Tensor:
-    visibility = packed([[Span(commit=tuple(tokens.tolist()), kind="prefill")]], len(tokens), torch.float32)
+    visibility = packed([[Span(commit=tuple(tokens.tolist()), kind="prefill")]], len(tokens))
     return model.logits(model(tokens, torch.arange(len(tokens)), visibility))
 
 
