@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -22,9 +23,10 @@ from trimode.models.checkpoint import empty, family, load_model, save_model
 from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.noise import Noise
 from trimode.tokenizer import Tokenizer
+from trimode.training.corpora import ProceduralCorpus
 from trimode.training.corpus import read_files
-from trimode.training.data import batches
-from trimode.training.documents import Document
+from trimode.training.documents import Document, Special
+from trimode.training.feed import Feed, fitted
 from trimode.training.objectives import Joint
 from trimode.training.optim import Rates
 from trimode.training.trainer import Schedule, train
@@ -40,6 +42,7 @@ FIELDS = {
 }  # fmt: skip
 EOS, IM_START, IM_END = 2, 4, 5
 CODE_SHARE, CHAT_SHARE = 0.1, 0.3
+FEW_ROWS = 64  # fewer than a document takes on average, so that a stage sees none twice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +111,16 @@ def run(stage: Stage, model: Transformer, tokenizer: Tokenizer, seed: int, out: 
     """Train one stage and write its checkpoint."""
     mask = model.config.mask_token_id
     document = documents(tokenizer, seed, stage.code_tokens, stage.copy_share)
-    feed = batches(document, stage.noise, mask, seed=seed, streams=stage.streams, rows=stage.rows)
+    n = max(stage.schedule.steps * stage.streams * stage.rows // FEW_ROWS, 1)
+    corpus, _ = fitted(ProceduralCorpus(n, document, f"first light {seed}"), stage.noise, rows=stage.rows)
+    special = Special(mask_token_id=mask, eos_token_id=EOS)
+    feed = Feed(corpus, stage.noise, special, seed=seed, rows=stage.rows, streams=stage.streams)
+    batches = (batch for step in count() for batch in feed.batches(step, micro=stage.streams))
     folder = out / stage.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log.jsonl").unlink(missing_ok=True)
     model.train().requires_grad_(True)
-    train(model, feed, stage.schedule, folder / "log.jsonl")
+    train(model, batches, stage.schedule, folder / "log.jsonl")
     save_model(model, FIELDS, folder)
 
 

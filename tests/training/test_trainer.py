@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import cycle, pairwise
+from itertools import count, cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.noise import Noise
 from trimode.training import trainer
 from trimode.training.batch import Batch
-from trimode.training.data import batches
-from trimode.training.documents import Document
+from trimode.training.corpora import ProceduralCorpus
+from trimode.training.documents import Document, Special
+from trimode.training.feed import Feed
 from trimode.training.objectives import Joint
 from trimode.training.optim import Rates, optimizers, set_rates, wsd
 from trimode.training.trainer import Schedule, train
@@ -40,7 +41,9 @@ def fresh_model(seed: int = 0) -> Transformer:
 
 
 def feed(noise: Noise | None = NOISE) -> Iterator[Batch]:
-    return batches(lambda i: TEXTS[i % 3], noise, MASK, seed=0, streams=2, rows=96)
+    corpus = ProceduralCorpus(len(TEXTS), TEXTS.__getitem__, "texts")
+    source = Feed(corpus, noise, Special(mask_token_id=MASK), seed=0, rows=96, streams=2)
+    return (batch for step in count() for batch in source.batches(step, micro=2))
 
 
 def schedule(steps: int, log_every: int = 1) -> Schedule:
