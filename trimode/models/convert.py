@@ -94,13 +94,13 @@ def convert(
     config = replace(config, dtype=dtype or config.dtype)
     settings = read_json(source / "tokenizer_config.json") if (source / "tokenizer_config.json").exists() else {}
     mask = masks.choose(Tokenizer.load(source), config, fields, settings, mask_token)
-    name = str(base) if source != Path(base) else source.resolve().name
+    name = source.resolve().name if Path(base).is_absolute() else str(base)  # no folders of this machine
     new = _fields(fields, config, mask, block_size, layout) | {"trimode": {"converted_from": name, "trained": []}}
     with _appears_complete(target) as folder:
         written, before = _write(source, config, new, mask, folder)
         after = probe(load_model(folder, config.dtype, "cpu"), config.vocab_size, mask.id)
         difference = compare(before, after, config.dtype)
-    return replace(written, out=target, max_difference=difference)
+    return replace(written, out=Path(out), max_difference=difference)
 
 
 def is_untrained_conversion(fields: Json) -> bool:
