@@ -20,7 +20,8 @@ from trimode.models.adapters import Adapted, Adapter, Applied, projections
 from trimode.models.merging import merge, unmerge
 from trimode.models.native import NativeTransformer, reason_against
 from trimode.models.transformer import Transformer
-from trimode.numerics.visibility import Visibility, packed, serving
+from trimode.numerics.packed import packed
+from trimode.numerics.visibility import Visibility, serving
 from trimode.spans import Canvas, Span, layout
 from trimode.training.batch import pack
 from trimode.training.drafter import Drafter
@@ -94,7 +95,7 @@ def test_adapters_on_the_same_rows_add_up() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_an_adapted_model_has_a_draft_adapter_on_the_rows_of_drafts_alone(training: bool) -> None:
-    visibility = packed([[SPAN]], SPAN.n_rows, torch.float32) if training else serving([SPAN], [0])
+    visibility = packed([[SPAN]], SPAN.n_rows) if training else serving([SPAN], [0])
     drafter = random_adapter(CONFIG, targets=("o_proj",), draft=True)
     rows = rows_of(Adapted(copy.deepcopy(MODEL), drafter), visibility=visibility)
     plain = rows_of(MODEL, visibility=visibility)
