@@ -95,7 +95,7 @@ def test_adapters_on_the_same_rows_add_up() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_an_adapted_model_has_a_draft_adapter_on_the_rows_of_drafts_alone(training: bool) -> None:
-    visibility = packed([[SPAN]], SPAN.n_rows, "dense") if training else serving([SPAN], [0])
+    visibility = packed([[SPAN]], SPAN.n_rows) if training else serving([SPAN], [0])
     drafter = random_adapter(CONFIG, targets=("o_proj",), draft=True)
     rows = rows_of(Adapted(copy.deepcopy(MODEL), drafter), visibility=visibility)
     plain = rows_of(MODEL, visibility=visibility)
