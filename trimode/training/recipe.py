@@ -102,7 +102,7 @@ class Stage:
     clip: float = option(1.0, "largest norm of the gradient", low=0.0, is_open=True)
     spike: float = option(3.0, "stop at a loss above this x the recent median + 1; 0: never", low=0.0)
     precision: str = option("bfloat16", "of matrix products", choices=("bfloat16", "float32"))
-    attention: str = option("split", "how training attention is computed", choices=("split", "dense", "flex"))
+    attention: str = option("auto", "how attention is computed", choices=("auto", "split", "dense", "flex"))
     activation_checkpointing: bool = False
     compile: bool = False
     save_every: int = option(500, "steps between checkpoints", low=1)
