@@ -73,8 +73,9 @@ class Metrics(Silent):
             self.bar.update(self.task, completed=step)
 
     def log(self, line: Line) -> None:
+        text = json.dumps(line, allow_nan=False)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.write(text + "\n")
         if self.board is not None:
             for name, number in line.items():
                 self.board.add_scalar(name, number, int(line["step"]))
