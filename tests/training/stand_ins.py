@@ -1,6 +1,5 @@
 """Three short texts as a feed, a tiny stage, and the parts of a run without files."""
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from trimode.models.checkpoint import empty
 from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.noise import Noise
 from trimode.training.batch import Batch, pack
-from trimode.training.documents import Document
+from trimode.training.documents import Document, Special
 from trimode.training.metrics import Silent
 from trimode.training.objectives import Joint
 from trimode.training.optim import optimizers
@@ -23,7 +22,7 @@ from trimode.training.recipe import Stage
 from trimode.training.samples import make_sample
 from trimode.training.trainer import Parts
 
-NOISE = Noise(block_sizes=(4, 8), draft_share=0.5)
+NOISE = Noise(block_sizes=(4, 8), all_masked_share=0.5)
 TEXTS = [
     Document.text((10, 20, 30, 40, 50, 21, 22, 23, 2)),
     Document.text((11, 33, 31, 35, 31, 37, 2)),
@@ -56,7 +55,7 @@ class Feed:
         document = TEXTS[index % self.texts]
         if stream in self.silent:
             document = Document(tokens=document.tokens, answers=())
-        return make_sample(document, self.noise, MASK, random.Random(f"0:{index}"), index)
+        return make_sample(document, self.noise, Special(mask_token_id=MASK), f"0:{index}", index)
 
     def epoch(self, step: int) -> float:
         return step * self.streams / self.texts

@@ -90,7 +90,6 @@ def test_changes_reach_the_recipe_every_stage_or_one(tmp_path: Path) -> None:
         ('tokenizer = "words"', "", "either source, or both config and tokenizer"),
         ("noise = { block_sizes = [8] }", "noise = 8", "stage 'ar': noise is 8, a table is expected"),
         ("block_sizes = [8]", "block_sizes = 8", "block_sizes is 8, a list is expected"),
-        ("[[stage]]", "[stage]", "stages are written as [[stage]]"),
         ("[defaults]", "[default]", "the recipe has an unknown key 'default': known are"),
         ("[defaults]", "[defaults", "not readable as TOML"),
     ],

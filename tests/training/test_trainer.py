@@ -87,7 +87,7 @@ def test_the_loss_is_divided_by_counts_of_the_whole_step() -> None:
 
 
 def test_activation_checkpointing_is_no_change() -> None:
-    from trimode.training.stages import recompute
+    from trimode.training.assembly import recompute
 
     plain, spared = parts(), parts()
     recompute(spared.root.model.layers)  # type: ignore[arg-type]

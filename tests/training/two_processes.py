@@ -12,9 +12,9 @@ from torch.distributed.tensor import DTensor
 
 from tests.training.stand_ins import NOISE, STAGE, Feed, Lines, parts
 from trimode.errors import InvalidInput
+from trimode.training.assembly import recompute
 from trimode.training.optim import optimizers
 from trimode.training.parallel import World, joined
-from trimode.training.stages import recompute
 from trimode.training.trainer import Parts, Progress, evaluate, gradients, train
 
 CASES: dict[str, dict[str, Any]] = {

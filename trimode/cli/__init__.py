@@ -10,6 +10,7 @@ from trimode.cli.demo import demo
 from trimode.cli.export import export
 from trimode.cli.generate import generate
 from trimode.cli.plot import plot
+from trimode.cli.train import train
 from trimode.errors import TrimodeError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app.command()(chat)
 app.command()(demo)
 app.command()(export)
 app.command()(plot)
+app.command()(train)
 
 
 def main() -> None:

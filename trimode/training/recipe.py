@@ -49,7 +49,7 @@ class Data:
     train: tuple[Pattern, ...] = ()
     heldout: tuple[Pattern, ...] = ()
     strict: bool = False  # a bad row ends the run instead of being counted
-    max_tokens: int = option(1_000_000, "longest document; a longer one is a bad row", low=2)
+    max_tokens: int | None = option(None, "longest document, as which texts are cut (default: as fits a pack)", low=2)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -111,7 +111,7 @@ class Stage:
     evaluate_every: int = option(0, "steps between held-out measurements; 0: never", low=0)
     evaluate_batches: int = option(8, "held-out steps measured each time", low=1)
     tensorboard: bool = True  # where tensorboard is installed
-    noise: Noise = field(default_factory=lambda: Noise(block_sizes=(16, 32), draft_share=0.25))
+    noise: Noise = field(default_factory=Noise)
     weights: Weights = field(default_factory=Weights)
     lora: Lora = field(default_factory=Lora)
     data: Data = field(default_factory=Data)  # the recipe's own, with what the stage says otherwise

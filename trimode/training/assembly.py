@@ -1,0 +1,128 @@
+"""A stage's network and its feeds, built from what the recipe names. Knows no step and no checkpoint."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from trimode.config import ModelConfig
+from trimode.errors import InvalidInput
+from trimode.models.checkpoint import empty, load_model
+from trimode.models.transformer import Transformer, initialise
+from trimode.numerics.noise import Noise
+from trimode.tokenizer import Tokenizer
+from trimode.training.documents import Special
+from trimode.training.encoding import Encoder
+from trimode.training.feed import Feed, fitted
+from trimode.training.objectives import Joint
+from trimode.training.parallel import Root, World, shard, spread
+from trimode.training.recipe import Data, Stage
+from trimode.training.token_cache import tokenized
+
+FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")  # the names that Qwen and others use
+ADAPTERS = ("lora", "drafter")
+
+Load = Callable[[], Transformer]
+
+
+def loader(config: ModelConfig, source: Path | None, seed: int) -> Load:
+    """How to come by the weights a stage starts from: those of a folder, or fresh ones. In float32, on the host."""
+
+    def load() -> Transformer:
+        if source is not None:
+            return load_model(source, "float32", "cpu")
+        model = empty(config, torch.float32, torch.device("cpu"))
+        initialise(model, seed)
+        return model
+
+    return load
+
+
+def network(stage: Stage, config: ModelConfig, load: Load | None, world: World) -> Root:
+    """The model under its objective, on the device and sharded; its weights are in float32. Collective.
+
+    With several processes only rank 0 loads. Without `load` nothing is, because a checkpoint will fill the weights.
+    """
+    if stage.kind in ADAPTERS:
+        raise InvalidInput(f"stage {stage.name!r}: kind {stage.kind} cannot be trained yet")
+    model = load() if load and world.size == 1 else empty(config, torch.float32, torch.device("cpu"))
+    model.train().requires_grad_(True)
+    if stage.activation_checkpointing:
+        recompute(model.layers)
+    if stage.compile:
+        model.compile()
+    weights = stage.weights
+    root = Root(model, Joint(weights={"ar": weights.ar, "diffusion": weights.diffusion}))
+    shard(root, list(model.layers), world, stage.precision)
+    if world.size == 1:
+        root.to(world.device)
+    elif load:
+        whole = dict(load().named_parameters()) if world.rank == 0 else None
+        spread(model, whole, world)
+    return root
+
+
+def recompute(layers: Iterable[nn.Module]) -> None:
+    """Keep only the inputs of layers, compute the rest again in the backward pass. Mutates; names stay as they are.
+
+    torch's wrapper module would rename every weight, for checkpoints and export to rename back.
+    """
+    for layer in layers:
+        setattr(layer, "forward", partial(checkpoint, layer.forward, use_reentrant=False))  # noqa: B010
+
+
+def feeds(
+    stage: Stage, config: ModelConfig, tokenizer: Tokenizer, seed: int, say: Callable[[str], None]
+) -> tuple[Feed, Feed | None]:
+    """What a stage learns from and what it is measured on, which is under the same noise whatever the seed."""
+    noise = None if stage.kind == "ar" else stage.noise
+    special = specials(config, tokenizer, noise)
+    encoder = Encoder(tokenizer, special.eos_token_id)
+    data, made = stage.data, []
+    if not data.train:
+        raise InvalidInput(f"stage {stage.name!r}: data.train names no file")
+    for patterns, key in ((data.train, seed), (data.heldout, 0)):
+        if patterns:
+            corpus = documents(patterns, data, encoder, noise, stage.rows, say)
+            made.append(Feed(corpus, noise, special, seed=key, **_shape(stage)))
+    return made[0], made[1] if len(made) > 1 else None
+
+
+def _shape(stage: Stage) -> dict[str, Any]:
+    return {"rows": stage.rows, "streams": stage.streams, "attention": stage.attention}
+
+
+def documents(
+    patterns: Iterable[str], data: Data, encoder: Encoder, noise: Noise | None, rows: int, say: Callable[[str], None]
+) -> Any:
+    """The corpus of some files, in pieces that fit; what is left out is said."""
+    cache = tokenized(list(patterns), encoder, strict=data.strict)
+    corpus, too_long = fitted(cache, noise, rows=rows, max_tokens=data.max_tokens, strict=data.strict)
+    say(f"{', '.join(patterns)}: {len(corpus)} documents, {cache.n_tokens} tokens")
+    for bad in (cache.bad_rows, too_long):
+        if str(bad):
+            say(str(bad))
+    return corpus
+
+
+def specials(config: ModelConfig, tokenizer: Tokenizer, noise: Noise | None) -> Special:
+    """The ids that training writes itself. An autoregressive stage pads with any id, for nobody sees it."""
+    if config.mask_token_id is None and noise is not None:
+        raise InvalidInput(f"{config.model_type}: the checkpoint has no mask token (trimode convert adds one)")
+    names: Mapping[str, int] = tokenizer.special
+    fim = tuple(names[name] for name in FIM) if all(name in names for name in FIM) else None
+    return Special(
+        mask_token_id=config.mask_token_id or 0,
+        eos_token_id=config.eos_token_ids[0] if config.eos_token_ids else None,
+        fim=fim,  # type: ignore[arg-type]
+    )
+
+
+def speaker(world: World) -> Callable[[str], None]:
+    """Talk to standard error, on rank 0 alone."""
+    return lambda text: print(text, file=sys.stderr) if world.rank == 0 else None
