@@ -15,10 +15,15 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return run_two(tmp_path_factory.mktemp("two"))
 
 
+@pytest.fixture(scope="module")
+def one() -> dict[str, Any]:
+    return {name: case(name, ALONE) for name in CASES}
+
+
 @pytest.mark.medium
 @pytest.mark.parametrize("name", CASES)
-def test_two_processes_train_as_one(two: dict[str, Any], name: str) -> None:
-    alone, shared = case(name, ALONE), two[name]
+def test_two_processes_train_as_one(two: dict[str, Any], one: dict[str, Any], name: str) -> None:
+    alone, shared = one[name], two[name]
     assert shared["loss"] == pytest.approx(alone["loss"], abs=1e-5)
     assert shared["norm"] == pytest.approx(alone["norm"], rel=1e-4)
     assert shared["tokens"] == alone["tokens"]
@@ -27,8 +32,8 @@ def test_two_processes_train_as_one(two: dict[str, Any], name: str) -> None:
 
 @pytest.mark.medium
 @pytest.mark.parametrize("name", CASES)
-def test_the_gradient_of_two_processes_is_that_of_one(two: dict[str, Any], name: str) -> None:
-    alone, shared = case(name, ALONE)["gradient"], two[name]["gradient"]
+def test_the_gradient_of_two_processes_is_that_of_one(two: dict[str, Any], one: dict[str, Any], name: str) -> None:
+    alone, shared = one[name]["gradient"], two[name]["gradient"]
     assert shared.keys() == alone.keys()
     for weight, gradient in alone.items():
         torch.testing.assert_close(shared[weight], gradient, atol=1e-6, rtol=1e-4)

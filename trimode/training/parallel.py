@@ -57,6 +57,7 @@ def joined(device: str | None = None) -> Iterator[World]:
     try:
         mesh = init_device_mesh(place.type, (size,))
         yield World(rank=dist.get_rank(), size=size, device=place, mesh=mesh)
+        dist.barrier()  # none leaves while another still talks to it; after an error there is nobody to wait for
     finally:
         dist.destroy_process_group()
 

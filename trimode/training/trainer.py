@@ -95,7 +95,7 @@ def train(stage: Stage, parts: Parts, state: Progress) -> bool:
         _guard(stage, parts, state, measured.loss, measured.parts)
         norm = clipped([p for p in parts.trained.parameters() if p.requires_grad], stage.clip)
         if not math.isfinite(norm):
-            raise _stopped(f"the gradient's norm is {norm}", parts, state, measured.parts)
+            raise _stopped(f"the gradient's norm is {norm}", stage, parts, state, measured.parts)
         for optim in parts.optims:
             optim.step()
             optim.zero_grad()
@@ -179,18 +179,18 @@ def _autocast(stage: Stage, world: World) -> torch.autocast:
 def _guard(stage: Stage, parts: Parts, state: Progress, loss: float, each: Mapping[str, float]) -> None:
     """Refuse a loss that is not finite or far above what it was."""
     if not math.isfinite(loss):
-        raise _stopped(f"the loss is {loss}", parts, state, each)
+        raise _stopped(f"the loss is {loss}", stage, parts, state, each)
     if stage.spike and len(state.recent) >= ENOUGH:
         median = statistics.median(state.recent)
         if loss > stage.spike * median + 1:
-            raise _stopped(f"the loss is {loss:.4g}, the recent median {median:.4g}", parts, state, each)
+            raise _stopped(f"the loss is {loss:.4g}, the recent median {median:.4g}", stage, parts, state, each)
 
 
-def _stopped(what: str, parts: Parts, state: Progress, each: Mapping[str, float]) -> TrimodeError:
+def _stopped(what: str, stage: Stage, parts: Parts, state: Progress, each: Mapping[str, float]) -> TrimodeError:
     shown = ", ".join(f"{name} {number:.4g}" for name, number in each.items())
     where = f"the last good checkpoint is {state.saved}" if state.saved else "there is no checkpoint yet"
     return TrimodeError(
-        f"step {state.step + 1}: {what} ({shown}), before it reached the weights; "
+        f"{stage.name}, step {state.step + 1}: {what} ({shown}), before it reached the weights; "
         f"samples {ranges(parts.feed.samples(state.step))}; {where}"
     )
 
