@@ -71,12 +71,23 @@ def test_the_same_command_under_torchrun_trains_the_same(tmp_path: Path) -> None
         assert losses[1] == pytest.approx(losses[0], abs=1e-5)
 
 
+@pytest.mark.medium
+def test_a_dry_run_prints_what_every_stage_would_take_and_writes_nothing(tmp_path: Path) -> None:
+    done = train(write_run(tmp_path), "--plan", "gpus=2")
+    assert done.returncode == 0, done.stderr
+    for fact in ("first (ar)", "second (joint)", "parameters", "tokens", "memory per GPU", "2 x h100", "not measured"):
+        assert fact in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.medium
 def test_bad_input_is_one_sentence_and_code_2(tmp_path: Path) -> None:
     done = train(write_run(tmp_path), "--set", "stepz=2")
     assert done.returncode == 2
     assert done.stderr == "trimode: stage 'first' has an unknown key 'stepz': did you mean 'steps'?\n"
 
 
+@pytest.mark.medium
 def test_strict_stops_at_a_bad_row_that_else_is_left_out(tmp_path: Path) -> None:
     path = write_run(tmp_path)
     with (tmp_path / "texts.jsonl").open("a") as file:

@@ -108,7 +108,7 @@ def parts(stage: Stage = STAGE, feed: Any = None, world: World = ALONE, weight: 
         shard(root, list(model.layers), world, stage.precision)
         spread(model, whole if world.rank == 0 else None, world)
     return Parts(
-        root=root, trained=model, optims=optimizers(dict(model.named_parameters()), stage, world.size > 1),
+        root=root, trained=model, optims=optimizers(dict(model.named_parameters()), stage),
         feed=feed or Feed(streams=stage.streams, rows=stage.rows), heldout=None, checkpoints=Saves(), metrics=Lines(),
         world=world, facts={"seed": 0},
     )  # fmt: skip

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from tests.training.stand_ins import STAGE, fresh_model
-from trimode.errors import InvalidInput
 from trimode.training.optim import optimizers, rate_factor, set_rates
 from trimode.training.recipe import Stage
 
@@ -16,7 +15,7 @@ MUON = replace(STAGE, optimizer="muon", weight_decay=0.1, muon_learning_rate=0.0
 def groups(stage: Stage, model: Any) -> list[tuple[list[str], float, float]]:
     """Names, peak and weight decay of each group."""
     names = {id(weight): name for name, weight in model.named_parameters()}
-    optims = optimizers(dict(model.named_parameters()), stage, sharded=False)
+    optims = optimizers(dict(model.named_parameters()), stage)
     found = [group for optim in optims for group in optim.param_groups]
     return [(sorted(names[id(w)] for w in g["params"]), g["peak"], g["weight_decay"]) for g in found]
 
@@ -82,13 +81,8 @@ def test_weights_that_do_not_learn_are_in_no_group() -> None:
     assert [names for names, _, _ in groups(STAGE, model)] == [["norm"]]
 
 
-def test_muon_is_refused_where_weights_are_sharded() -> None:
-    with pytest.raises(InvalidInput, match="needs whole matrices"):
-        optimizers({}, MUON, sharded=True)
-
-
 def test_rates_scale_from_the_peak_each_time() -> None:
-    optims = optimizers(dict(fresh_model().named_parameters()), MUON, sharded=False)
+    optims = optimizers(dict(fresh_model().named_parameters()), MUON)
     for factor in (0.5, 0.5, 1.0):
         set_rates(optims, factor)
         rates = [group["lr"] for optim in optims for group in optim.param_groups]

@@ -77,7 +77,11 @@ def test_changes_reach_the_recipe_every_stage_or_one(tmp_path: Path) -> None:
     [
         ("steps = 3", "step = 3", "stage 'ar' has an unknown key 'step': did you mean 'steps'?"),
         ("seed = 7", "speed = 7", "the recipe has an unknown key 'speed': did you mean 'seed'?"),
-        ("seed = 7", "zzz = 7", "the recipe has an unknown key 'zzz': known are out, model, seed, data"),
+        (
+            "seed = 7",
+            "zzz = 7",
+            "the recipe has an unknown key 'zzz': known are out, seed, model, data, defaults, stage",
+        ),
         ("diffusion = 1.0", "difusion = 1.0", "stage 'joint': weights has an unknown key 'difusion'"),
         ("steps = 3", "steps = 0", "stage 'ar': steps is 0, allowed is at least 1"),
         ("steps = 3", "steps = true", "stage 'ar': steps is True, of the type int is expected"),
@@ -90,7 +94,7 @@ def test_changes_reach_the_recipe_every_stage_or_one(tmp_path: Path) -> None:
         ('tokenizer = "words"', "", "either source, or both config and tokenizer"),
         ("noise = { block_sizes = [8] }", "noise = 8", "stage 'ar': noise is 8, a table is expected"),
         ("block_sizes = [8]", "block_sizes = 8", "block_sizes is 8, a list is expected"),
-        ("[defaults]", "[default]", "the recipe has an unknown key 'default': known are"),
+        ("[defaults]", "[default]", "the recipe has an unknown key 'default': did you mean 'defaults'?"),
         ("[defaults]", "[defaults", "not readable as TOML"),
     ],
 )

@@ -13,6 +13,7 @@ from trimode.errors import InvalidInput, TrimodeError
 from trimode.models.checkpoint import load_model
 from trimode.training import stages
 from trimode.training.interrupts import Interrupts
+from trimode.training.parallel import World
 from trimode.training.recipe import read_recipe
 from trimode.training.stages import run
 
@@ -120,6 +121,16 @@ def test_a_failed_step_names_the_checkpoint_that_a_next_run_goes_on_from(
 def test_what_cannot_be_trained_is_a_sentence(tmp_path: Path, change: str, sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         run(read_recipe(write_run(tmp_path), (change,)), ALONE)
+
+
+def test_what_several_processes_cannot_do_is_refused_before_the_first_stage(tmp_path: Path) -> None:
+    world = World(rank=0, size=2, device=ALONE.device)
+    path = write_run(tmp_path)
+    with pytest.raises(InvalidInput, match="'second': optimizer is 'muon', which needs whole matrices"):
+        run(read_recipe(path, ("stage.second.optimizer=muon",)), world)
+    with pytest.raises(InvalidInput, match="'second': streams is 3, allowed are multiples of 2"):
+        run(read_recipe(path, ("stage.second.streams=3",)), world)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_model_without_a_mask_learns_autoregression_only(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def refusal(world: World) -> str:
     """What Muon says to sharded weights."""
     model = parts(world=world).trained
     try:
-        optimizers(dict(model.named_parameters()), replace(STAGE, optimizer="muon"), world.size > 1)
+        optimizers(dict(model.named_parameters()), replace(STAGE, optimizer="muon"))
     except InvalidInput as error:
         return str(error)
     return ""

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from trimode.config import ModelConfig
 from trimode.errors import InvalidInput
-from trimode.models.checkpoint import empty, load_model
+from trimode.models.checkpoint import empty, family, load_model, read_config, read_json, resolve
 from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.noise import Noise
 from trimode.tokenizer import Tokenizer
@@ -21,13 +21,29 @@ from trimode.training.encoding import Encoder
 from trimode.training.feed import Feed, fitted
 from trimode.training.objectives import Joint
 from trimode.training.parallel import Root, World, shard, spread
-from trimode.training.recipe import Data, Stage
+from trimode.training.recipe import Data, ModelSource, Stage
 from trimode.training.token_cache import tokenized
 
 FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")  # the names that Qwen and others use
 ADAPTERS = ("lora", "drafter")
 
 Load = Callable[[], Transformer]
+
+
+def refuse(stage: Stage, world: World) -> None:
+    """Refuse what cannot be trained here, before any stage has begun."""
+    if stage.kind in ADAPTERS:
+        raise InvalidInput(f"stage {stage.name!r}: kind {stage.kind} cannot be trained yet")
+    share = world.size * stage.micro
+    if stage.streams % share:
+        raise InvalidInput(
+            f"stage {stage.name!r}: streams is {stage.streams}, allowed are multiples of {share}, "
+            f"{world.size} processes with {stage.micro} streams at a time (micro)"
+        )
+    if stage.optimizer == "muon" and world.size > 1:
+        raise InvalidInput(
+            f"stage {stage.name!r}: optimizer is 'muon', which needs whole matrices on one process; use 'adamw' here"
+        )
 
 
 def loader(config: ModelConfig, source: Path | None, seed: int) -> Load:
@@ -43,13 +59,19 @@ def loader(config: ModelConfig, source: Path | None, seed: int) -> Load:
     return load
 
 
+def configuration(model: ModelSource) -> ModelConfig:
+    """The geometry a run starts from, without its weights."""
+    if model.config is None:
+        return read_config(resolve(str(model.source)))
+    fields = read_json(model.config)
+    return family(fields).parse(fields, None)
+
+
 def network(stage: Stage, config: ModelConfig, load: Load | None, world: World) -> Root:
     """The model under its objective, on the device and sharded; its weights are in float32. Collective.
 
     With several processes only rank 0 loads. Without `load` nothing is, because a checkpoint will fill the weights.
     """
-    if stage.kind in ADAPTERS:
-        raise InvalidInput(f"stage {stage.name!r}: kind {stage.kind} cannot be trained yet")
     model = load() if load and world.size == 1 else empty(config, torch.float32, torch.device("cpu"))
     model.train().requires_grad_(True)
     if stage.activation_checkpointing:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from trimode.errors import InvalidInput
 from trimode.training.recipe import Stage
@@ -26,15 +27,13 @@ def rate_factor(stage: Stage, step: int) -> float:
     return min((step + 1) / max(stage.warmup, 1), down)
 
 
-def optimizers(named: Mapping[str, nn.Parameter], stage: Stage, sharded: bool) -> list[torch.optim.Optimizer]:
+def optimizers(named: Mapping[str, nn.Parameter], stage: Stage) -> list[torch.optim.Optimizer]:
     """The stage's optimisers over the parameters that learn, each group remembering its peak rate as `peak`.
 
-    Muon orthogonalises whole matrices, so it is refused where a process holds only a part of each.
+    Muon orthogonalises whole matrices: a parameter of which a process holds only a part is refused.
     """
-    if stage.optimizer == "muon" and sharded:
-        raise InvalidInput(
-            f"stage {stage.name!r}: optimizer is 'muon', which needs whole matrices on one process; use 'adamw' here"
-        )
+    if stage.optimizer == "muon" and any(isinstance(weight, DTensor) for weight in named.values()):
+        raise InvalidInput(f"stage {stage.name!r}: optimizer is 'muon', which needs whole matrices on one process")
     learning = {name: weight for name, weight in named.items() if weight.requires_grad}
     uses_muon = stage.optimizer == "muon"
     muon = {name: weight for name, weight in learning.items() if uses_muon and name.endswith(MUON)}

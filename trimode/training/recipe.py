@@ -23,7 +23,7 @@ from typing import Any
 from trimode.errors import InvalidInput
 from trimode.numerics.noise import Noise
 from trimode.options import check_options, option
-from trimode.training.tables import Pattern, build, change, merged
+from trimode.training.tables import Pattern, build, change, merged, refuse_unknown
 
 KINDS = ("ar", "joint", "sft", "lora", "drafter")
 TOP = ("out", "seed", "model", "data")  # what `changes` may name beside the fields of stages
@@ -158,6 +158,7 @@ def read_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
 
 def parse(table: Mapping[str, Any], folder: Path, text: str = "") -> Recipe:
     """A recipe from TOML's tables; paths are relative to `folder`."""
+    refuse_unknown(table, (*TOP, "defaults", "stage"), "the recipe")
     rest = dict(table)
     shared, data = rest.pop("defaults", {}), rest.get("data", {})
     stages = rest.pop("stage", [])

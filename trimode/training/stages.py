@@ -15,7 +15,7 @@ from trimode.config import ModelConfig
 from trimode.errors import InvalidInput
 from trimode.models.checkpoint import copy_small_files, read_config, resolve
 from trimode.tokenizer import Tokenizer
-from trimode.training.assembly import ADAPTERS, feeds, loader, network, speaker
+from trimode.training.assembly import ADAPTERS, feeds, loader, network, refuse, speaker
 from trimode.training.checkpoint import Checkpoints, read_facts, refuse_changes
 from trimode.training.export import write_final
 from trimode.training.feed import Feed
@@ -53,6 +53,8 @@ def run(recipe: Recipe, world: World, interrupts: Interrupts | None = None, *, f
     `force` goes on from a checkpoint of other data, another seed or another shape. Raises TrimodeError.
     """
     say, seen = speaker(world), interrupts or Interrupts()
+    for stage in recipe.stages:
+        refuse(stage, world)
     source = by_first(lambda: _found(recipe.model))
     for number, stage in enumerate(recipe.stages):
         task = Task(
@@ -80,7 +82,7 @@ def _run_stage(task: Task, world: World, seen: Interrupts, force: bool, say: Cal
         refuse_changes(read_facts(saved), facts, force)
     root = network(stage, config, None if saved else loader(config, task.source, task.recipe.seed), world)
     trained = root.model
-    optims = optimizers(dict(trained.named_parameters()), stage, world.size > 1)
+    optims = optimizers(dict(trained.named_parameters()), stage)
     state = Progress()
     if saved is not None:
         state = _resumed(checkpoints.load(saved, trained, optims), saved)

@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -23,17 +23,22 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return out
 
 
+def refuse_unknown(names: Iterable[str], known: Sequence[str], where: str) -> None:
+    """Refuse a name that means nothing here, with the nearest that does."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise InvalidInput(f"{where} has an unknown key {name!r}: {hint}")
+
+
 def build(cls: type[T], table: Mapping[str, Any], where: str, folder: Path, **given: Any) -> T:
     """An instance of a dataclass, or a sentence about a field that is unknown, missing or of another type.
 
     `given` are values for fields that the table does not name.
     """
     known = {item.name: item for item in fields(cast(Any, cls)) if item.name not in given}
-    for name in table:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise InvalidInput(f"{where} has an unknown key {name!r}: {hint}")
+    refuse_unknown(table, tuple(known), where)
     hints, values = get_type_hints(cls), dict(given)
     for name, item in known.items():
         if name in table:
