@@ -1,7 +1,7 @@
 """Tokens per second and peak memory of one joint training step: our forms of attention beside a plain implementation.
 
     python scripts/bench_training.py [--length 1024] [--block 32] [--streams 1] [--repeats 9] [--size bundled]
-                                     [--layers N] [--dtype float32 bfloat16] [--variants split dense naive]
+                                     [--layers N] [--dtype float32 bfloat16] [--variants split recomputed dense naive]
                                      [--device cpu] [--compile] [--peak TFLOPS] [--out FILE.md]
 
 A step is forward, backward and AdamW on `--streams` random texts of `--length` clean tokens, each with a noised canvas
@@ -39,6 +39,7 @@ from scripts.bench.training_step import (
     step_flops,
     step_of,
 )
+from trimode.models.transformer import Transformer
 
 LAST = "naive"  # what the others are compared with
 DTYPES = ("float32", "bfloat16")
@@ -46,10 +47,7 @@ DTYPES = ("float32", "bfloat16")
 
 def seconds(options: argparse.Namespace) -> tuple[dict[tuple[str, str], list[float]], float]:
     """Seconds of every repeat by dtype and variant, and the operations of a step."""
-    device = torch.device(options.device)
-    model = random_model(fields(options.size, options.layers), torch.float32, device)
-    if options.compile:
-        model.compile()
+    device, model = torch.device(options.device), model_of(options)
     optim = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     samples = [sample(options.length, options.block, model.config, seed) for seed in range(options.streams)]
 
@@ -62,6 +60,13 @@ def seconds(options: argparse.Namespace) -> tuple[dict[tuple[str, str], list[flo
         clock(one, device)
     rounds = [{key: clock(one, device) for key, one in steps.items()} for _ in range(options.repeats)]
     return {key: [once[key] for once in rounds] for key in steps}, step_flops(model.config, samples)
+
+
+def model_of(options: argparse.Namespace) -> Transformer:
+    model = random_model(fields(options.size, options.layers), torch.float32, torch.device(options.device))
+    if options.compile:
+        model.compile()
+    return model
 
 
 def rest() -> None:
@@ -159,8 +164,7 @@ def main() -> None:
     options.variants = options.variants or [v for v in VARIANTS if v != "flex" or options.device == "cuda"]
     if options.child:
         dtype, variant = options.child
-        size, device = fields(options.size, options.layers), torch.device(options.device)
-        print(json.dumps(memory(variant, dtype, size, options.length, options.block, options.streams, device)))
+        print(json.dumps(memory(variant, dtype, model_of(options), options.length, options.block, options.streams)))
         return
     rows = rows_of(options)
     text = markdown(rows, describe_setting(options))

@@ -1,34 +1,39 @@
 """The Python front door: load a checkpoint, generate, stream, chat. Texts in, completions out; the engine is below."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Unpack, overload
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from trimode.cost import CostModel
 from trimode.decoding import build, default_mode
 from trimode.engine.calibration import calibrate
+from trimode.engine.completion import Completion, completion
 from trimode.engine.engine import Engine
 from trimode.engine.events import Event
 from trimode.engine.request import Request
-from trimode.errors import CheckpointError, InvalidInput
-from trimode.models.checkpoint import export, load_model, read_json, resolve
+from trimode.errors import InvalidInput
+from trimode.models.adapter_set import AdapterSet
+from trimode.models.adapters import Adapter
+from trimode.models.checkpoint import default_sampling, export, load_model, resolve
 from trimode.models.native import NativeTransformer, reason_against
 from trimode.models.transformer import Model, Transformer
 from trimode.numerics.parameters import PARAMETERS, Sampling, SamplingOptions
-from trimode.spans import KINDS, FinishReason
 from trimode.tokenizer import Message, Tokenizer
 
+__all__ = ["BACKENDS", "BUNDLED", "LLM", "Completion", "Options", "Stream", "completion", "load"]
 BUNDLED = Path(__file__).parent / "assets"
 BACKENDS = ("auto", "native", "torch")
-GENERATION_CONFIG = ("temperature", "top_k", "top_p", "repetition_penalty")  # read where it says do_sample
 Prompt = str | Sequence[int]
+T = TypeVar("T")
 
 
 class Options(SamplingOptions, total=False):
     """What `generate`, `stream` and `chat` take besides the prompt; a parameter the mode does not have is refused."""
 
     mode: str  # ar, diffusion, self_speculation (default, where the checkpoint can)
+    adapter: str | None  # the name of one that is loaded; default: none
     max_tokens: int  # default 256
     stop: str | Sequence[str]
     block_size: int
@@ -51,27 +56,6 @@ class Options(SamplingOptions, total=False):
     fallback_below: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """An answer with its cost. `token_ids` include an ending EOS, `text` does not; forwards are counted by kind."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    finish_reason: FinishReason
-    mode: str
-    placement: str | None
-    prompt_tokens: int
-    completion_tokens: int
-    forwards: dict[str, int]  # by kind, and their `total`
-    tokens_per_forward: float
-    acceptance_length: float | None  # tokens per verify forward, bonus included; None where nothing was verified
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self) | {"token_ids": list(self.token_ids)}
-
-
 def load(
     source: str | Path | None = None, *, dtype: str | None = None, device: str | None = None, backend: str = "auto"
 ) -> "LLM":
@@ -79,28 +63,13 @@ def load(
 
     dtype: float32, bfloat16 or float16 (default: float32 on CPU, the checkpoint's own on CUDA).
     backend: `native`, a forward compiled on this machine (CPU, float32 or bfloat16), `torch`, or `auto`: native where
-    that can be had.
+    that can be had and no adapter is loaded, for it has none.
     Raises CheckpointError for missing or damaged files, InvalidInput for an unknown dtype, or a backend that cannot be.
     """
     folder = resolve(source or BUNDLED)
     model = load_model(folder, dtype, device)
-    return LLM(model, Tokenizer.load(folder), default_sampling(folder), folder, serving_model(model, backend))
-
-
-def default_sampling(folder: Path) -> Sampling:
-    """What a checkpoint's generation_config.json asks for if it says do_sample; else greedy.
-
-    Raises CheckpointError for a value out of range. A do_sample without a temperature means 1, as in transformers.
-    """
-    file = folder / "generation_config.json"
-    found = read_json(file) if file.exists() else {}
-    if not found.get("do_sample"):
-        return Sampling()
-    given = {name: found[name] for name in GENERATION_CONFIG if found.get(name) is not None}
-    try:
-        return Sampling(**({"temperature": 1.0} | given))
-    except InvalidInput as error:
-        raise CheckpointError(f"{file}: {error}") from None
+    served = serving_model(model, backend)
+    return LLM(model, Tokenizer.load(folder), default_sampling(folder), folder, served, backend == "native")
 
 
 def serving_model(model: Transformer, backend: str) -> Model:
@@ -117,17 +86,59 @@ class LLM:
 
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, sampling: Sampling | None = None, folder: Path | None = None,
-        served: Model | None = None,
+        served: Model | None = None, insists: bool = False,
     ) -> None:  # fmt: skip
+        """`insists`: `served` must compute all forwards, so that an adapter it does not have is refused."""
         self.model, self.tokenizer, self.folder = model, tokenizer, folder
         self.sampling = sampling or Sampling()  # what holds where a call says nothing
-        self.served = served or model
+        self._served, self._insists = served or model, insists
+        self._adapters = AdapterSet(model)
         self.cost = self.served.cost  # by which drafts are weighed; `calibrate` measures it here
+
+    @property
+    def served(self) -> Model:
+        """What computes the forwards: the torch model while there are adapters."""
+        return self._served if self._adapters.is_empty else self.model
 
     @property
     def backend(self) -> str:
         """`torch` or `native`: what computes the forwards."""
         return "torch" if self.served is self.model else "native"
+
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """The loaded adapters by name."""
+        return MappingProxyType(self._adapters.named)
+
+    def load_adapter(self, folder: str | Path, name: str | None = None) -> str:
+        """Read an adapter in peft's format; the name by which requests choose it, by default the folder's.
+
+        Raises CheckpointError for files that are missing, damaged, for another model, or of an unsupported kind;
+        InvalidInput for a name that is taken, a draft adapter, or backend `native`, which has no adapters.
+        """
+        return self._switching(self._adapters.load, folder, name)
+
+    def load_drafter(self, folder: str | Path) -> None:
+        """Read an adapter for the drafts of every `self_speculation`: it changes how many hold, and no answer."""
+        self._switching(self._adapters.load_drafter, folder)
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget an adapter. Raises InvalidInput for an unknown name."""
+        self._switching(self._adapters.unload, name)
+
+    def _switching(self, act: Callable[..., T], *given: Any) -> T:
+        """Do something to the adapters; where that changes the backend, the costs of drafts change with it."""
+        if self._insists:
+            raise InvalidInput("backend 'native' has no adapters, load the model with backend 'auto' or 'torch'")
+        before = self.served
+        result = act(*given)
+        if self.served is not before:
+            self.cost = self.served.cost
+        return result
+
+    def engine(self, **limits: Any) -> Engine:
+        """An engine of the loaded model and drafter; `limits` are those of `Engine`."""
+        return Engine(self.served, self.tokenizer, drafter=self._adapters.drafter, **limits)
 
     @overload
     def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion: ...
@@ -139,7 +150,7 @@ class LLM:
         Raises InvalidInput, before anything runs, for a prompt or a parameter outside its range.
         """
         are_many = isinstance(prompt, list | tuple) and not all(isinstance(token, int) for token in prompt)
-        engine = Engine(self.served, self.tokenizer)
+        engine = self.engine()
         requests = [self.submit(engine, one, **options) for one in (prompt if are_many else [prompt])]
         while not engine.is_idle:
             engine.step()
@@ -148,7 +159,7 @@ class LLM:
 
     def stream(self, prompt: Prompt, *, watch: bool = False, **options: Unpack[Options]) -> "Stream":
         """Continue one prompt, event by event; `watch` adds the open canvas to the events."""
-        engine = Engine(self.served, self.tokenizer)
+        engine = self.engine()
         return Stream(engine, self.submit(engine, prompt, watch=watch, **options))
 
     def chat(self, messages: str | Sequence[Message], **options: Unpack[Options]) -> Completion:
@@ -179,9 +190,10 @@ class LLM:
         sampling = self._sampling({name: chosen.pop(name) for name in PARAMETERS if name in chosen})
         stop = chosen.pop("stop", ())
         max_tokens = chosen.pop("max_tokens", 256)
+        adapter = self._adapters.get(chosen.pop("adapter", None))
         return engine.submit(
             tokens, build(mode, self.model.config, self.cost, **chosen), max_tokens=max_tokens, sampling=sampling,
-            stop=stop if isinstance(stop, list | tuple) else (stop,), watch=watch,
+            stop=stop if isinstance(stop, list | tuple) else (stop,), watch=watch, adapter=adapter,
         )  # fmt: skip
 
     def _sampling(self, chosen: dict[str, Any]) -> Sampling:
@@ -211,26 +223,6 @@ class Stream:
     @property
     def completion(self) -> Completion:
         return completion(self._request)
-
-
-def completion(request: Request) -> Completion:
-    """What a request has come to; a request not yet at its end counts as cancelled."""
-    counts, answer = request.counts, request.answer
-    total = counts.forwards.total()
-    verified = counts.forwards["verify"]
-    return Completion(
-        text=request.text.sent if request.text else "",
-        token_ids=answer,
-        finish_reason=request.finish or "cancelled",
-        mode=request.decoder.mode,
-        placement=getattr(request.decoder, "placement", None),
-        prompt_tokens=request.n_prompt,
-        completion_tokens=len(answer),
-        forwards={kind: counts.forwards[kind] for kind in KINDS if counts.forwards[kind]} | {"total": total},
-        tokens_per_forward=len(answer) / total if total else 0.0,
-        acceptance_length=counts.tokens["verify"] / verified if verified else None,
-        seconds=request.seconds,
-    )
 
 
 def check_ids(prompt: Sequence[int], tokenizer: Tokenizer) -> list[int]:

@@ -1,17 +1,22 @@
 """One joint training step, in the ways that are compared: what it is fed, what it costs on paper, its memory.
 
 split, flex, dense   the package's own objective, with the forms of attention of `trimode/numerics/packed.py`
+recomputed           split, every layer once more in the backward pass: activation checkpointing
 naive                the same loss written down plainly: a float32 mask of all 2L x 2L rows, and scores over the
                      vocabulary for all 2L rows, of which those that are not scored have weight 0
 """
 
+import ctypes
+import gc
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scripts.bench.floor import matrix_size
 from scripts.bench.geometry import SHAPES, fields_of
@@ -19,13 +24,21 @@ from trimode.api import BUNDLED
 from trimode.config import Json, ModelConfig
 from trimode.models.checkpoint import empty, family, read_json
 from trimode.models.transformer import Transformer, initialise
+from trimode.numerics.packed import Attention
 from trimode.numerics.visibility import Masked
 from trimode.spans import Canvas, Span
 from trimode.training.batch import Batch, pack
 from trimode.training.objectives import Joint, value
 from trimode.training.samples import Sample, Target
 
-VARIANTS = ("split", "flex", "dense", "naive")
+VARIANTS = ("split", "recomputed", "flex", "dense", "naive")
+FORMS: dict[str, Attention] = {
+    "split": "split",
+    "recomputed": "split",
+    "flex": "flex",
+    "dense": "dense",
+    "naive": "dense",
+}
 
 
 def fields(size: str, n_layers: int | None) -> Json:
@@ -71,16 +84,15 @@ def sample(length: int, block: int, config: ModelConfig, seed: int = 0) -> Sampl
 def batch_of(samples: list[Sample], variant: str, config: ModelConfig, device: torch.device) -> Batch:
     """Every text a pack of its own, as long as it is, with the visibility of a variant."""
     rows = max(one.span.n_rows for one in samples)
-    form = "dense" if variant == "naive" else variant
-    batch = pack([[one] for one in samples], rows, config.mask_token_id, form)  # type: ignore[arg-type]
-    return batch.to(device)
+    return pack([[one] for one in samples], rows, config.mask_token_id, FORMS[variant]).to(device)
 
 
 def loss_of(variant: str, model: Transformer, batch: Batch) -> Callable[[], Tensor]:
     """The forward of a variant, up to the loss."""
     joint = Joint()
     if variant != "naive":
-        return lambda: value(joint.sums(model, batch), joint.counts(batch), joint.weights)
+        layers = model.layers if variant == "recomputed" else ()
+        return lambda: _recomputing(layers, lambda: value(joint.sums(model, batch), joint.counts(batch), joint.weights))
     given = Masked(given=batch.visibility.streams(torch.float32, model.device))
     labels_T = torch.zeros_like(batch.tokens_T)
     weights_T = torch.zeros(len(labels_T), device=model.device)
@@ -93,6 +105,16 @@ def loss_of(variant: str, model: Transformer, batch: Batch) -> Callable[[], Tens
         return (F.cross_entropy(logits_TV, labels_T, reduction="none") * weights_T).sum()
 
     return naive
+
+
+def _recomputing(layers: Iterable[nn.Module], forward: Callable[[], Tensor]) -> Tensor:
+    """forward(), in which these layers keep their inputs only. Afterwards they are as they were."""
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    loss = forward()
+    for layer in layers:
+        del layer.forward
+    return loss
 
 
 def step_of(loss: Callable[[], Tensor], optim: torch.optim.Optimizer, device: torch.device, dtype: str) -> None:
@@ -121,37 +143,36 @@ def pairs(span: Span) -> int:
     return n * (n + 1) // 2 + sum(len(c.tokens) * (c.after + len(c.tokens)) for c in span.canvases)
 
 
-def peak_bytes(device: torch.device) -> int:
-    """The most this process has held at a time. Its own high-water mark, since ru_maxrss also knows that of the process
-    it was started by."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status("VmHWM")
-
-
-def held_bytes(device: torch.device) -> int:
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status("VmRSS")
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-
-
-def memory(
-    variant: str, dtype: str, size: Json, length: int, block: int, streams: int, device: torch.device
-) -> dict[str, int]:
-    """Of a first whole step in this process: bytes at its peak above what weights, gradients and optimiser hold."""
-    model = random_model(size, torch.float32, device)
+def memory(variant: str, dtype: str, model: Transformer, length: int, block: int, streams: int) -> dict[str, int]:
+    """Of a second step in this process: bytes held before, weights, gradients and optimiser among them; at the peak;
+    and their difference, what a step takes. Mutates the model."""
+    device = model.device
     optim = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    samples = [sample(length, block, model.config, seed) for seed in range(streams)]
+    batch = batch_of(samples, variant, model.config, device)
+    step_of(loss_of(variant, model, batch), optim, device, dtype)  # compiles, and fills the caches of libraries
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
-    optim.step()
-    small = batch_of([sample(8, 4, model.config)], variant, model.config, device)
-    step_of(loss_of(variant, model, small), optim, device, dtype)
-    for weight in model.parameters():
-        weight.grad = torch.zeros_like(weight)
-    held = held_bytes(device)
+    _forget_peak(device)
+    held = _bytes("VmRSS", device)
+    step_of(loss_of(variant, model, batch), optim, device, dtype)
+    most = _bytes("VmHWM", device)
+    return {"held": held, "peak": most, "step": most - held}
+
+
+def _forget_peak(device: torch.device) -> None:
+    """Give back what is free, and start the high-water mark anew."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    samples = [sample(length, block, model.config, seed) for seed in range(streams)]
-    step_of(loss_of(variant, model, batch_of(samples, variant, model.config, device)), optim, device, dtype)
-    return {"peak": peak_bytes(device), "step": peak_bytes(device) - held, "held": held}
+        return
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _bytes(name: str, device: torch.device) -> int:
+    """Of this process on Linux. Its own high-water mark: ru_maxrss also knows that of the process that started it."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) if name == "VmHWM" else torch.cuda.memory_allocated(device)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))

@@ -14,7 +14,7 @@ def tiny() -> Transformer:
     return random_model(fields("tiny", 1), torch.float32, CPU)
 
 
-@pytest.mark.parametrize("variant", ["split", "dense"])
+@pytest.mark.parametrize("variant", ["split", "recomputed", "dense"])
 def test_every_variant_has_the_loss_and_the_gradients_of_the_naive_one(variant: str) -> None:
     found = []
     for name in (variant, "naive"):

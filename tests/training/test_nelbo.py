@@ -16,7 +16,7 @@ from trimode.numerics.noise import Noise
 from trimode.training import nelbo as module
 from trimode.training.documents import Document
 from trimode.training.nelbo import Estimate, exact_nll, nelbo
-from trimode.training.samples import Sample, draw_sample
+from trimode.training.samples import Sample, draw_sample, make_sample
 
 
 def model() -> Transformer:
@@ -66,6 +66,16 @@ def test_the_causal_rows_have_their_exact_likelihood() -> None:
     found = exact_nll(model(), some_documents())
     assert found.per_token == pytest.approx(total / n, rel=1e-6)
     assert (found.standard_error, found.n_tokens, found.block_size) == (0.0, n, None)
+
+
+def test_every_draw_of_every_document_has_noise_of_its_own_without_emphasis() -> None:
+    documents, noise, totals = some_documents()[:3], Noise(block_sizes=(4,), all_masked_share=0.0), []
+    for draw in range(2):
+        keys = [f"5:{draw}:{i}" for i in range(3)]
+        samples = [make_sample(d, noise, SPECIAL, key) for d, key in zip(documents, keys, strict=True)]
+        totals.append(sum(by_hand(sample) for sample in samples))
+    found = estimate(documents, 4, draws=2, seed=5)
+    assert found.per_token == pytest.approx(sum(totals) / 2 / found.n_tokens, rel=1e-6)
 
 
 @pytest.mark.parametrize("size", [2, 3])

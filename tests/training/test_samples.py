@@ -122,6 +122,13 @@ def test_the_bound_on_rows_is_reached() -> None:
     assert most == most_rows(17, 9, 1, noise) == 17 + 9 + 7
 
 
+def test_the_bound_on_rows_is_reached_suffix_first() -> None:
+    """The whole text as the middle, three markers and EOS more as commits, its first token and EOS more as targets."""
+    document, noise = Document.text((10, 11, 12)), Noise(block_sizes=(1,), suffix_first_share=1.0)
+    most = max(make_sample(document, noise, MARKED, str(i)).span.n_rows for i in range(100))
+    assert most == most_rows(3, 2, 1, noise) == 3 + 4 + 2 + 2
+
+
 @given(documents(), noises(), KEYS, KEYS)
 def test_a_sample_is_a_pure_function_of_its_key(document: Document, noise: Noise, key: str, other: str) -> None:
     first = make_sample(document, noise, MARKED, key, 7)
@@ -290,6 +297,13 @@ def test_a_text_laid_out_suffix_first_is_the_same_text_in_another_order() -> Non
         cuts[middle - prefix - 1, len(commit) - middle - 2] += 1
     assert len(cuts) == 55  # every middle that is not empty
     assert max(cuts.values()) < 25
+
+
+def test_what_is_laid_out_suffix_first_is_written_in_blocks() -> None:
+    noise = Noise(block_sizes=(4,), suffix_first_share=1.0, infill_share=1.0)
+    for i in range(20):
+        sample = make_sample(Document.text(tuple(range(100, 150))), noise, MARKED, str(i))
+        assert all(len(canvas.tokens) <= 4 for canvas in sample.span.canvases)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

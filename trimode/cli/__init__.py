@@ -6,9 +6,11 @@ import sys
 import typer
 
 from trimode.cli.chat import chat
+from trimode.cli.convert import convert
 from trimode.cli.demo import demo
 from trimode.cli.export import export
 from trimode.cli.generate import generate
+from trimode.cli.merge import merge
 from trimode.cli.plot import plot
 from trimode.cli.train import train
 from trimode.errors import TrimodeError
@@ -22,7 +24,9 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(chat)
 app.command()(demo)
+app.command()(convert)
 app.command()(export)
+app.command()(merge)
 app.command()(plot)
 app.command()(train)
 

@@ -44,7 +44,7 @@ def run(llm: LLM, source: Path, target: Path, options: dict[str, Any]) -> Report
         raise InvalidInput(f"--input {source}: no such file")
     report = Report()
     answered = resume(target)
-    engine = Engine(llm.model, llm.tokenizer, max_running=IN_FLIGHT)
+    engine = llm.engine(max_running=IN_FLIGHT)
     todo = pending(source, target, answered, report)
     flying: dict[int, tuple[Request, dict[str, Any]]] = {}
     with target.open("ab") as out:

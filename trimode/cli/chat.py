@@ -11,13 +11,15 @@ from trimode.errors import InvalidInput
 @flags.with_options
 def chat(
     model: flags.Model = None, mode: flags.Mode = None, max_tokens: flags.MaxTokens = 256,
-    dtype: flags.Dtype = None, device: flags.Device = None, backend: flags.Backend = "auto", **chosen: Any,
+    dtype: flags.Dtype = None, device: flags.Device = None, backend: flags.Backend = "auto",
+    adapter: flags.Adapter = None, drafter: flags.Drafter = None, **chosen: Any,
 ) -> None:  # fmt: skip
     """Talk with the model. End with Ctrl-D; Ctrl-C stops an answer; an empty line is ignored."""
     from trimode.api import load
 
     options = flags.chosen(mode, max_tokens=max_tokens, **chosen)
     llm = load(model, dtype=dtype, device=device, backend=backend)
+    options |= flags.load_adapters(llm, adapter, drafter)
     messages: list[dict[str, str]] = []
     while (text := ask()) is not None:
         if not text.strip():

@@ -3,13 +3,16 @@
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trimode.decoding import MODES, options
 from trimode.errors import InvalidInput
 from trimode.numerics.parameters import PARAMETERS
+
+if TYPE_CHECKING:
+    from trimode.api import LLM
 
 ALIASES = {
     "autoregressive": "ar", "dlm": "diffusion", "fastdiffuser": "diffusion", "block_diffusion": "diffusion",
@@ -39,6 +42,14 @@ MaxTokens = Annotated[int, typer.Option(help="Tokens to write at most.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 (default: float32 on CPU).")]
 Backend = Annotated[str, typer.Option(help="auto, native (compiled here, for CPUs) or torch.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ... (default: cuda where there is one).")]
+Adapter = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=FOLDER of an adapter in peft's format; may be given several times, the first is used where a line "
+        "of --input names no other.",
+    ),
+]
+Drafter = Annotated[str | None, typer.Option(help="Folder of an adapter for the drafts of self_speculation.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")]
 
 
@@ -106,6 +117,17 @@ def chosen(mode: str | None, **flags: Any) -> dict[str, Any]:
     return picked if mode is None else {"mode": canonical_mode(mode), **picked}
 
 
+def load_adapters(llm: "LLM", adapters: list[str] | None, drafter: str | None) -> dict[str, str]:
+    """Load what --adapter and --drafter name -> the option that chooses the first adapter, if there is one."""
+    if drafter is not None:
+        llm.load_drafter(drafter)
+    names = []
+    for text in adapters or []:
+        name, sign, folder = text.partition("=")
+        names.append(llm.load_adapter(folder, name) if sign else llm.load_adapter(text))
+    return {"adapter": names[0]} if names else {}
+
+
 def _bias(text: str) -> tuple[str, float]:
     token, _, bias = text.partition("=")
     try:
@@ -123,4 +145,4 @@ def _number_or_none(name: str, text: str) -> float | None:
         raise InvalidInput(f"{name} is {text!r}, allowed is a number, or none") from None
 
 
-__all__ = ["canonical_mode", "chosen", "with_options"]
+__all__ = ["canonical_mode", "chosen", "load_adapters", "with_options"]

@@ -26,7 +26,7 @@ def generate(
     prompt: Prompt = None,
     model: flags.Model = None, mode: flags.Mode = None, max_tokens: flags.MaxTokens = 256,
     stop: flags.Stop = None, dtype: flags.Dtype = None, device: flags.Device = None, backend: flags.Backend = "auto",
-    watch: Watch = False, as_json: AsJson = False,
+    adapter: flags.Adapter = None, drafter: flags.Drafter = None, watch: Watch = False, as_json: AsJson = False,
     source: Input = None, target: Output = None, **chosen: Any,
 ) -> None:  # fmt: skip
     """Continue a prompt, or every line of a JSONL file."""
@@ -36,6 +36,7 @@ def generate(
     check_source(prompt, source, target)
     text = read_stdin() if prompt == "-" else prompt
     llm = load(model, dtype=dtype, device=device, backend=backend)
+    options |= flags.load_adapters(llm, adapter, drafter)
     if text is None:
         run_batch(llm, source, target, options)
         return

@@ -59,7 +59,7 @@ def build(mode: str, config: ModelConfig, cost: CostModel = FLAT, **chosen: Any)
     if "mask_token_id" in has and config.mask_token_id is None:
         raise InvalidInput(
             f"mode {mode!r} needs a mask token; this {config.model_type} checkpoint is an ordinary causal one, "
-            "which writes in mode 'ar' and needs conversion for any other"
+            "which writes in mode 'ar' and needs conversion (trimode convert) for any other"
         )
     if config.commit_visibility == "block" and kind is not BlockDiffusion:
         raise InvalidInput(

@@ -14,6 +14,7 @@ from trimode.engine.request import Request
 from trimode.engine.runner import Job, run
 from trimode.engine.scheduler import admit
 from trimode.errors import InvalidInput
+from trimode.models.adapters import Adapter
 from trimode.models.transformer import Model
 from trimode.numerics.sampling import Sampling
 from trimode.spans import Picks, Span
@@ -25,15 +26,17 @@ class Engine:
 
     def __init__(
         self, model: Model, tokenizer: Tokenizer | None = None, *, max_rows: int = 2048, max_running: int = 64,
-        max_cached: int | None = None,
+        max_cached: int | None = None, drafter: Adapter | None = None,
     ) -> None:  # fmt: skip
         """At most `max_rows` rows in a forward, `max_running` requests at a time, and, if given, `max_cached` positions
-        in all caches together: where they run out, the youngest are preempted. The oldest runs in any case."""
+        in all caches together: where they run out, the youngest are preempted. The oldest runs in any case.
+        `drafter` holds for the drafts of every request: it changes how many of them hold, and no answer."""
         if max_rows < 1 or max_running < 1:
             raise InvalidInput(f"max_rows is {max_rows} and max_running {max_running}, both must be at least 1")
         if max_cached is not None and max_cached < 1:
             raise InvalidInput(f"max_cached is {max_cached}, allowed is at least 1, or None for no limit")
-        self.model, self.tokenizer = model, tokenizer
+        check_adapter(model, drafter, draft=True)
+        self.model, self.tokenizer, self.drafter = model, tokenizer, drafter
         self.max_rows, self.max_running, self.max_cached = max_rows, max_running, max_cached
         self._ids = count()
         self._running: deque[Request] = deque()
@@ -42,12 +45,15 @@ class Engine:
     def submit(
         self, prompt: Sequence[int], decoder: Decoder[Any], *, max_tokens: int = 256,
         sampling: Sampling | None = None, stop: Sequence[str] = (), watch: bool = False,
+        adapter: Adapter | None = None,
     ) -> Request:  # fmt: skip
         """Queue a prompt; the returned request fills up as `step` is called. `watch` adds open canvases to its events.
 
-        Raises InvalidInput for an empty prompt, ids outside the vocabulary, or a prompt that leaves no room.
+        Raises InvalidInput for an empty prompt, ids outside the vocabulary, a prompt that leaves no room, or an adapter
+        where the model's forward has none.
         """
         config = self.model.config
+        check_adapter(self.model, adapter, draft=False)
         check_prompt(prompt, config.vocab_size, config.mask_token_id, config.context_length)
         check_limits(max_tokens, stop)
         sampling = sampling or Sampling()
@@ -60,7 +66,7 @@ class Engine:
             id=next(self._ids), tokens=list(prompt), n_prompt=len(prompt), end=end, decoder=decoder,
             state=decoder.start(prompt, end), sampling=sampling,
             eos_token_ids=config.eos_token_ids, cache=self.model.new_cache(0), text=text, is_watched=watch,
-            commit_block=config.commit_block,
+            commit_block=config.commit_block, adapter=adapter,
         )  # fmt: skip
         self._waiting.append(request)
         return request
@@ -77,10 +83,10 @@ class Engine:
         queue = list(self._running)
         admitted = admit([plan.n_rows for plan in plans], self.max_rows)
         jobs = [
-            Job(span=plan, cache=r.cache, sampling=r.sampling, tokens=r.tokens, n_prompt=r.n_prompt)
+            Job(span=plan, cache=r.cache, sampling=r.sampling, tokens=r.tokens, n_prompt=r.n_prompt, adapter=r.adapter)
             for r, plan in ((queue[i], plans[i]) for i in admitted)
         ]
-        picks = run(self.model, jobs)
+        picks = run(self.model, jobs, self.drafter)
         events = [self._advance(queue[i], plans[i], pick) for i, pick in zip(admitted, picks, strict=True)]
         ran = {queue[i].id for i in admitted}
         order = [r for r in queue if r.id not in ran] + [queue[i] for i in admitted]
@@ -178,6 +184,17 @@ def check_going(request: Request, what: str) -> None:
     """A request that has ended cannot go on."""
     if request.finish is not None:
         raise InvalidInput(f"request {request.id} has ended ({request.finish}), only a running one can be {what}")
+
+
+def check_adapter(model: Model, adapter: Adapter | None, draft: bool) -> None:
+    """A forward that takes adapters, and one made for all rows, or for those of drafts."""
+    if adapter is None:
+        return
+    if not getattr(model, "takes_adapters", False):
+        raise InvalidInput(f"{type(model).__name__} has no adapters, and {adapter.name!r} was asked for")
+    if adapter.draft != draft:
+        made, asked = ("drafts", "all rows") if adapter.draft else ("all rows", "drafts")
+        raise InvalidInput(f"adapter {adapter.name!r} was made for {made} and is asked for {asked}")
 
 
 def check_limits(max_tokens: int, stop: Sequence[object]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from trimode.cache import Cache
 from trimode.decoding import Decoder
 from trimode.engine.detokenizer import Detokenizer
+from trimode.models.adapters import Adapter
 from trimode.numerics.sampling import Sampling
 from trimode.spans import FinishReason, Kind, Span
 
@@ -47,6 +48,7 @@ class Request:
     text: Detokenizer | None
     commit_block: int = 1  # tokens are committed in whole blocks of so many
     is_watched: bool = False
+    adapter: Adapter | None = None  # for all rows of its forwards
     n_recomputed: int = 0  # positions a preemption took from the cache, to be filled before the decoder goes on
     counts: Counts = field(default_factory=Counts)
     finish: FinishReason | None = None

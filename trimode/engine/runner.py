@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trimode.cache import Cache
+from trimode.models.adapters import Adapter, Applied
 from trimode.models.transformer import Model
 from trimode.numerics.mixing import mixed
 from trimode.numerics.processors import History, Shape
@@ -30,16 +31,18 @@ class Job:
     sampling: Sampling
     tokens: Sequence[int] = ()  # prompt and answer so far; looked at only where the sampling reads the text
     n_prompt: int = 0
+    adapter: Adapter | None = None
 
 
 @torch.inference_mode()
-def run(model: Model, jobs: Sequence[Job]) -> list[Picks]:
-    """Feed all jobs in one forward. Writes keys and values behind each cache's length, which it leaves alone."""
+def run(model: Model, jobs: Sequence[Job], drafter: Adapter | None = None) -> list[Picks]:
+    """Feed all jobs in one forward, with the drafter on their drafts. Writes keys and values behind each cache's
+    length, which it leaves alone."""
     with getattr(model, "undisturbed", nullcontext)():  # a backend with threads of its own wants torch's asleep
-        return _run(model, jobs)
+        return _run(model, jobs, drafter)
 
 
-def _run(model: Model, jobs: Sequence[Job]) -> list[Picks]:
+def _run(model: Model, jobs: Sequence[Job], drafter: Adapter | None) -> list[Picks]:
     device = model.device
     layouts = [layout(job.span) for job in jobs]
     pasts = [job.cache.length for job in jobs]
@@ -49,7 +52,9 @@ def _run(model: Model, jobs: Sequence[Job]) -> list[Picks]:
     visibility = Serving(layouts=layouts, pasts=pasts)
     for job in jobs:
         job.cache.reserve(job.cache.length + job.span.n_rows)
-    hidden_TD = model(tokens_T, positions_T, visibility, [job.cache for job in jobs])
+    adapters = adapters_of(jobs, visibility, drafter, device)
+    beside = {"adapters": adapters} if adapters else {}
+    hidden_TD = model(tokens_T, positions_T, visibility, [job.cache for job in jobs], **beside)
     starts = list(accumulate((len(spelled.tokens) for spelled in layouts), initial=0))
     rows = [start + row for start, spelled in zip(starts, layouts, strict=False) for row in spelled.reads]
     if not rows:
@@ -67,6 +72,28 @@ def _run(model: Model, jobs: Sequence[Job]) -> list[Picks]:
         return [_picks(jobs[0].span, chosen)]
     ends = accumulate((job.span.n_read for job in jobs), initial=0)
     return [_picks(job.span, part(chosen, a, b)) for job, (a, b) in zip(jobs, pairwise(ends), strict=True)]
+
+
+def adapters_of(
+    jobs: Sequence[Job], visibility: Serving, drafter: Adapter | None, device: torch.device
+) -> list[Applied]:
+    """Every adapter once, with its rows: all those of its jobs, or, the drafter, those of drafts, which then have both.
+
+    Each row is changed by its own adapters alone, whatever shares the forward.
+    """
+    rows: dict[Adapter, list[int]] = {}
+    start = 0
+    for job in jobs:
+        stop = start + job.span.n_rows
+        if job.adapter is not None:
+            rows.setdefault(job.adapter, []).extend(range(start, stop))
+        start = stop
+    if drafter is not None and visibility.draft_rows:
+        rows[drafter] = list(visibility.draft_rows)
+    return [
+        Applied(adapter=adapter, rows=None if len(own) == start else torch.tensor(own, device=device))
+        for adapter, own in rows.items()
+    ]
 
 
 def select(hidden_TD: Tensor, rows: list[int]) -> Tensor:

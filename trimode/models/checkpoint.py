@@ -15,10 +15,12 @@ from trimode.config import Json, ModelConfig, read
 from trimode.errors import CheckpointError, InvalidInput
 from trimode.models import weights
 from trimode.models.transformer import Transformer
+from trimode.numerics.parameters import Sampling
 
 SAME_NAME = ("llama", "ministral3", "mistral", "nemotron_labs_diffusion", "qwen2", "qwen3", "sdar", "seed_oss")
 FAMILIES = {name: name for name in SAME_NAME} | {"Fast_dLLM_Qwen": "fast_dllm_v2"}  # model_type -> file of this folder
 FILES = ("*.json", "*.safetensors", "*.jinja")
+GENERATION_CONFIG = ("temperature", "top_k", "top_p", "repetition_penalty")  # read where it says do_sample
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -76,6 +78,22 @@ def read_config(folder: Path) -> ModelConfig:
         given = read_json(folder / "generation_config.json").get("eos_token_id")
         eos = tuple(given) if isinstance(given, list) else None if given is None else (given,)
     return family(fields).parse(fields, eos)
+
+
+def default_sampling(folder: Path) -> Sampling:
+    """What a checkpoint's generation_config.json asks for if it says do_sample; else greedy.
+
+    Raises CheckpointError for a value out of range. A do_sample without a temperature means 1, as in transformers.
+    """
+    file = folder / "generation_config.json"
+    found = read_json(file) if file.exists() else {}
+    if not found.get("do_sample"):
+        return Sampling()
+    given = {name: found[name] for name in GENERATION_CONFIG if found.get(name) is not None}
+    try:
+        return Sampling(**({"temperature": 1.0} | given))
+    except InvalidInput as error:
+        raise CheckpointError(f"{file}: {error}") from None
 
 
 def load_model(folder: Path, dtype: str | None = None, device: str | None = None) -> Transformer:

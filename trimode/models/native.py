@@ -21,6 +21,7 @@ from torch import Tensor
 from trimode.cache import PanelCache
 from trimode.cost import NATIVE_BFLOAT16, NATIVE_FLOAT32, CostModel
 from trimode.errors import InvalidInput
+from trimode.models.adapters import Applied
 from trimode.models.layers import query_scale, rotations
 from trimode.models.transformer import Transformer
 from trimode.native import Unavailable, library
@@ -56,8 +57,10 @@ class NativeTransformer:
     """A transformer's forward as one native call. Obeys the same visibility, given as integers per row.
 
     The weights are packed when it is made: a change of the transformer after that (training) is not seen, or only in
-    part, so make a new one. Any thread may call it; each has scratch memory of its own.
+    part, so make a new one. Any thread may call it; each has scratch memory of its own. It has no adapters.
     """
+
+    takes_adapters = False
 
     def __init__(self, reference: Transformer) -> None:
         reason = reason_against(reference)
@@ -76,8 +79,11 @@ class NativeTransformer:
         self._work = Workspace(self._describe(), self._tables)
 
     def __call__(
-        self, tokens_T: Tensor, positions_T: Tensor, visibility: Visibility, cache: Sequence[PanelCache] | None = None
-    ) -> Tensor:
+        self, tokens_T: Tensor, positions_T: Tensor, visibility: Visibility, cache: Sequence[PanelCache] | None = None,
+        adapters: Sequence[Applied] = (),
+    ) -> Tensor:  # fmt: skip
+        if adapters:
+            raise InvalidInput("backend 'native' has no adapters; backend 'torch' has")
         if cache is None or not isinstance(visibility, Serving):
             raise TypeError("the native forward serves spans that continue caches; training runs on the transformer")
         columns, drafts = spell(tokens_T.tolist(), positions_T.tolist(), visibility)

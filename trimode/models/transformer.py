@@ -4,7 +4,7 @@ Suffixes: T packed rows, D model, H query heads, G key heads, K head size, V voc
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from trimode.config import ModelConfig
 from trimode.cost import FLAT, TORCH_CPU, CostModel
 from trimode.models.layers import attend_streams, head_norm, inverse_frequencies, rms_norm, rotate, rotations
 from trimode.numerics.visibility import Stream, Visibility
+
+if TYPE_CHECKING:
+    from trimode.models.adapters import Applied
 
 
 class Model(Protocol):
@@ -35,8 +38,12 @@ class Model(Protocol):
         positions_T: Tensor,
         visibility: Visibility,
         cache: Sequence[Any] | None = None,
+        adapters: "Sequence[Applied]" = (),
     ) -> Tensor:
-        """Hidden rows [T, D]. Writes the rows' keys and values behind the length of each stream's cache."""
+        """Hidden rows [T, D]. Writes the rows' keys and values behind the length of each stream's cache.
+
+        A row no adapter is for has the same bits as in a forward without adapters, unless it sees one that has.
+        """
         ...
 
     def logits(self, hidden_SD: Tensor) -> Tensor:
@@ -79,8 +86,11 @@ class Layer(nn.Module):
 
     def forward(
         self, x_TD: Tensor, cos: Tensor, sin: Tensor, streams: Sequence[Stream],
-        cache: Sequence[KVCache] | None, index: int,
+        cache: Sequence[KVCache] | None, index: int, adapters: "Sequence[Applied]" = (),
     ) -> Tensor:  # fmt: skip
+        if adapters:  # which come and go: never compiled
+            q, k, v = _before(self, x_TD, cos, sin, adapters, index)
+            return _after(self, x_TD, attend_streams(q, k, v, streams, cache, index), adapters, index)
         before, after = self.parts
         q, k, v = before(self, x_TD, cos, sin)
         return after(self, x_TD, attend_streams(q, k, v, streams, cache, index))
@@ -91,11 +101,13 @@ class Layer(nn.Module):
         self.parts = torch.compile(_before, *args, **options), torch.compile(_after, *args, **options)
 
 
-def _before(layer: Layer, x_TD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _before(
+    layer: Layer, x_TD: Tensor, cos: Tensor, sin: Tensor, adapters: "Sequence[Applied]" = (), index: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Queries [T, H, K], keys and values [T, G, K]."""
     n_heads, n_kv_heads, head_dim = layer.heads
-    qkv = F.linear(rms_norm(x_TD, layer.input_norm, layer.eps), layer.qkv, layer.qkv_bias)
-    qkv = qkv.unflatten(-1, (-1, head_dim))
+    normed = rms_norm(x_TD, layer.input_norm, layer.eps)
+    qkv = _product(layer, "qkv", normed, layer.qkv_bias, adapters, index).unflatten(-1, (-1, head_dim))
     qk, v = qkv.split((n_heads + n_kv_heads, n_kv_heads), dim=1)
     if layer.q_norm is not None and layer.k_norm is not None:
         qk = head_norm(qk, layer.q_norm, layer.k_norm, n_heads, layer.eps)
@@ -103,11 +115,22 @@ def _before(layer: Layer, x_TD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tenso
     return q, k, v
 
 
-def _after(layer: Layer, x_TD: Tensor, attended: Tensor) -> Tensor:
+def _after(layer: Layer, x_TD: Tensor, attended: Tensor, adapters: "Sequence[Applied]" = (), index: int = 0) -> Tensor:
     """The stream [T, D] after attention and mlp have been added to it."""
-    x_TD = x_TD + F.linear(attended, layer.out, layer.out_bias)
-    gate, up = F.linear(rms_norm(x_TD, layer.post_norm, layer.eps), layer.gate_up).chunk(2, dim=-1)
-    return x_TD + F.linear(F.silu(gate) * up, layer.down)
+    x_TD = x_TD + _product(layer, "out", attended, layer.out_bias, adapters, index)
+    normed = rms_norm(x_TD, layer.post_norm, layer.eps)
+    gate, up = _product(layer, "gate_up", normed, None, adapters, index).chunk(2, dim=-1)
+    return x_TD + _product(layer, "down", F.silu(gate) * up, None, adapters, index)
+
+
+def _product(
+    layer: Layer, name: str, x_TD: Tensor, bias: Tensor | None, adapters: "Sequence[Applied]", index: int
+) -> Tensor:
+    """One of the layer's four products, with what the adapters add to it."""
+    y_TD = F.linear(x_TD, getattr(layer, name), bias)
+    for applied in adapters:
+        applied.add(index, name, x_TD, y_TD)
+    return y_TD
 
 
 def _vector(n: int, exists: bool) -> nn.Parameter | None:
@@ -118,6 +141,7 @@ class Transformer(nn.Module):
     """Embedding, layers, final norm and one head, used for causal rows and for canvas rows alike."""
 
     inverse_K: Tensor
+    takes_adapters = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -134,6 +158,7 @@ class Transformer(nn.Module):
         positions_T: Tensor,
         visibility: Visibility,
         cache: Sequence[KVCache] | None = None,
+        adapters: "Sequence[Applied]" = (),
     ) -> Tensor:
         config = self.config
         cos, sin = rotations(self.inverse_K, positions_T, config.rope, config.n_heads, config.n_kv_heads)
@@ -142,7 +167,7 @@ class Transformer(nn.Module):
         cos, sin = cos.to(dtype), sin.to(dtype)
         streams = visibility.streams(dtype, x_TD.device)
         for index, layer in enumerate(self.layers):
-            x_TD = layer(x_TD, cos, sin, streams, cache, index)
+            x_TD = layer(x_TD, cos, sin, streams, cache, index, adapters)
         return rms_norm(x_TD, self.norm, config.norm_eps)
 
     def compile(self, *args: Any, **options: Any) -> None:

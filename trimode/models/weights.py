@@ -59,8 +59,16 @@ def load(folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensor
             continue
         rows = parameters[parameter].split([n for _, n in pieces])
         places.update((name, row) for (name, _), row in zip(pieces, rows, strict=True))
+    fill(folder, find_files(folder), places, optional)
+
+
+def fill(
+    folder: Path, files: Mapping[Path, list[str] | None], places: Mapping[str, Tensor], optional: Iterable[str] = ()
+) -> None:
+    """Copy every tensor of the files to its place; none may be missing, and none left over but the optional. Mutates
+    the places."""
     missing, extra = set(places), set()
-    for path, expected in find_files(folder).items():
+    for path, expected in files.items():
         with _open(path) as file:
             names = set(file.keys())
         if expected is not None and set(expected) != names:
@@ -69,7 +77,7 @@ def load(folder: Path, parameters: Mapping[str, Tensor], wanted: Iterable[Tensor
         for name in sorted(names & set(places)):
             with _open(path) as file:  # anew for each: pages of the file that were read count as ours until it closes
                 _copy(path, name, file.get_tensor(name), places[name])
-        extra |= names - set(places) - optional
+        extra |= names - set(places) - set(optional)
         missing -= names
     if missing:
         raise CheckpointError(f"{folder}: {len(missing)} tensors are missing: {_few(sorted(missing))}")
@@ -117,6 +125,12 @@ def save(
 def _with_bias(name: str) -> tuple[str, ...]:
     """A module's tensors in the order of transformers' state dict: the bias right behind its weight."""
     return () if name.endswith(".bias") else (name, name.removesuffix("weight") + "bias")
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The texts a file carries beside its tensors."""
+    with _open(path) as file:
+        return dict(file.metadata() or {})
 
 
 def _open(path: Path) -> safe_open:

@@ -1,0 +1,48 @@
+"""What a request has come to, as a value: the answer with its cost."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from trimode.engine.request import Request
+from trimode.spans import KINDS, FinishReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """An answer with its cost. `token_ids` include an ending EOS, `text` does not; forwards are counted by kind."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    mode: str
+    placement: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    forwards: dict[str, int]  # by kind, and their `total`
+    tokens_per_forward: float
+    acceptance_length: float | None  # tokens per verify forward, bonus included; None where nothing was verified
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self) | {"token_ids": list(self.token_ids)}
+
+
+def completion(request: Request) -> Completion:
+    """What a request has come to; a request not yet at its end counts as cancelled."""
+    counts, answer = request.counts, request.answer
+    total = counts.forwards.total()
+    verified = counts.forwards["verify"]
+    return Completion(
+        text=request.text.sent if request.text else "",
+        token_ids=answer,
+        finish_reason=request.finish or "cancelled",
+        mode=request.decoder.mode,
+        placement=getattr(request.decoder, "placement", None),
+        prompt_tokens=request.n_prompt,
+        completion_tokens=len(answer),
+        forwards={kind: counts.forwards[kind] for kind in KINDS if counts.forwards[kind]} | {"total": total},
+        tokens_per_forward=len(answer) / total if total else 0.0,
+        acceptance_length=counts.tokens["verify"] / verified if verified else None,
+        seconds=request.seconds,
+    )
