@@ -80,7 +80,7 @@ def test_changes_reach_the_recipe_every_stage_or_one(tmp_path: Path) -> None:
         (
             "seed = 7",
             "zzz = 7",
-            "the recipe has an unknown key 'zzz': known are out, seed, model, data, defaults, stage",
+            "the recipe has an unknown key 'zzz': known are out, seed, model, data",
         ),
         ("diffusion = 1.0", "difusion = 1.0", "stage 'joint': weights has an unknown key 'difusion'"),
         ("steps = 3", "steps = 0", "stage 'ar': steps is 0, allowed is at least 1"),

@@ -10,7 +10,8 @@ import torch
 from tests.training.runs import RECIPE, metrics, write_run
 from tests.training.stand_ins import ALONE
 from trimode.errors import InvalidInput, TrimodeError
-from trimode.models.checkpoint import load_model
+from trimode.models.adapters import Adapter
+from trimode.models.checkpoint import load_model, read_config
 from trimode.training import stages
 from trimode.training.interrupts import Interrupts
 from trimode.training.parallel import World
@@ -107,6 +108,23 @@ def test_a_failed_step_names_the_checkpoint_that_a_next_run_goes_on_from(
         run(recipe, ALONE)
 
 
+@pytest.mark.medium
+@pytest.mark.parametrize("kind", ["lora", "drafter"])
+def test_an_adapter_is_trained_above_a_frozen_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    path = write_run(tmp_path, RECIPE + '[stage.lora]\nrank = 2\ntargets = ["o_proj"]\n[[stage]]\nname = "third"\n')
+    changes = (f"stage.second.kind={kind}", "stage.third.learning_rate=0", "steps=4")
+    recipe = read_recipe(path, changes)
+    with monkeypatch.context() as patch:
+        assert not run(recipe, ALONE, stopping_at(3, patch))
+    assert run(recipe, ALONE)
+    first, second, third = (tmp_path / "run" / name / "final" for name in ("first", "second", "third"))
+    assert equal(weights(first), weights(third))
+    adapter = Adapter.load(second, read_config(first))
+    assert adapter.draft == (kind == "drafter")
+    assert all(pair.B.abs().max() > 0 for pair in adapter.pairs())
+    assert [line["step"] for line in metrics(tmp_path / "run" / "second")] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -114,7 +132,7 @@ def test_a_failed_step_names_the_checkpoint_that_a_next_run_goes_on_from(
         ("data.train=['none.jsonl']", "none.jsonl"),
         ("model.config=none.json", "none.json is no file"),
         ("model.tokenizer=config.json", "config.json is no folder"),
-        ("kind=lora", "stage 'first': kind lora"),
+        ("stage.first.kind=lora", "stage 'first': an adapter needs a trained model"),
         ("micro=3", "streams is 2, allowed are multiples of 3"),
     ],
 )

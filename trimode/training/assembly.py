@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from torch.utils.checkpoint import checkpoint
 
 from trimode.config import ModelConfig
 from trimode.errors import InvalidInput
+from trimode.models.adapters import Adapted, Adapter
 from trimode.models.checkpoint import empty, family, load_model, read_config, read_json, resolve
 from trimode.models.transformer import Transformer, initialise
 from trimode.numerics.noise import Noise
 from trimode.tokenizer import Tokenizer
 from trimode.training.documents import Special
+from trimode.training.drafter import Drafter
 from trimode.training.encoding import Encoder
 from trimode.training.feed import Feed, fitted
 from trimode.training.objectives import Joint
@@ -32,8 +35,6 @@ Load = Callable[[], Transformer]
 
 def refuse(stage: Stage, world: World) -> None:
     """Refuse what cannot be trained here, before any stage has begun."""
-    if stage.kind in ADAPTERS:
-        raise InvalidInput(f"stage {stage.name!r}: kind {stage.kind} cannot be trained yet")
     share = world.size * stage.micro
     if stage.streams % share:
         raise InvalidInput(
@@ -67,26 +68,38 @@ def configuration(model: ModelSource) -> ModelConfig:
     return family(fields).parse(fields, None)
 
 
-def network(stage: Stage, config: ModelConfig, load: Load | None, world: World) -> Root:
-    """The model under its objective, on the device and sharded; its weights are in float32. Collective.
+def network(
+    stage: Stage, config: ModelConfig, load: Load, world: World, seed: int, is_resumed: bool
+) -> tuple[Root, nn.Module]:
+    """What learns under its objective, on the device and sharded, in float32; and what of it is trained. Collective.
 
-    With several processes only rank 0 loads. Without `load` nothing is, because a checkpoint will fill the weights.
+    With several processes only rank 0 loads. A resumed stage finds its weights in the checkpoint, but for the base of
+    an adapter.
     """
-    model = load() if load and world.size == 1 else empty(config, torch.float32, torch.device("cpu"))
-    model.train().requires_grad_(True)
+    is_loaded = not is_resumed or stage.kind in ADAPTERS
+    model = load() if is_loaded and world.size == 1 else empty(config, torch.float32, torch.device("cpu"))
     if stage.activation_checkpointing:
         recompute(model.layers)
     if stage.compile:
         model.compile()
-    weights = stage.weights
-    root = Root(model, Joint(weights={"ar": weights.ar, "diffusion": weights.diffusion}))
+    root, trained = learner(stage, config, model.train(), seed)
     shard(root, list(model.layers), world, stage.precision)
     if world.size == 1:
         root.to(world.device)
-    elif load:
+    elif is_loaded:
         whole = dict(load().named_parameters()) if world.rank == 0 else None
         spread(model, whole, world)
-    return root
+    return root, trained
+
+
+def learner(stage: Stage, config: ModelConfig, model: Transformer, seed: int) -> tuple[Root, nn.Module]:
+    """The model under its objective, all of it trained, or frozen beneath an adapter that is."""
+    joint = Joint(weights={"ar": stage.weights.ar, "diffusion": stage.weights.diffusion})
+    if stage.kind not in ADAPTERS:
+        return Root(model.requires_grad_(True), joint), model
+    lora, is_draft = stage.lora, stage.kind == "drafter"
+    adapter = Adapter.new(config, lora.rank, lora.alpha, lora.targets, seed, is_draft, name=stage.name)
+    return Root(Adapted(model, adapter), Drafter(seed=seed) if is_draft else joint), adapter
 
 
 def recompute(layers: Iterable[nn.Module]) -> None:
@@ -102,7 +115,7 @@ def feeds(
     stage: Stage, config: ModelConfig, tokenizer: Tokenizer, seed: int, say: Callable[[str], None]
 ) -> tuple[Feed, Feed | None]:
     """What a stage learns from and what it is measured on, which is under the same noise whatever the seed."""
-    noise = None if stage.kind == "ar" else stage.noise
+    noise = None if stage.kind == "ar" else replace(stage.noise, drafts=stage.kind == "drafter")
     special = specials(config, tokenizer, noise)
     encoder = Encoder(tokenizer, special.eos_token_id)
     data, made = stage.data, []

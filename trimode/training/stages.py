@@ -2,6 +2,7 @@
 
     RUN/<stage>/recipe.toml  base/  metrics.jsonl  tensorboard/  checkpoints/step-00000100/  final/
 
+Stages of an adapter (lora, drafter) leave it in peft's format; the next stage starts from the model beneath.
 A finished stage (`final/` is there) is left alone, an unfinished one goes on from its latest complete checkpoint.
 """
 
@@ -11,15 +12,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from trimode.config import ModelConfig
 from trimode.errors import InvalidInput
+from trimode.models.adapters import Adapter
 from trimode.models.checkpoint import copy_small_files, read_config, resolve
 from trimode.tokenizer import Tokenizer
 from trimode.training.assembly import ADAPTERS, feeds, loader, network, refuse, speaker
 from trimode.training.checkpoint import Checkpoints, read_facts, refuse_changes
 from trimode.training.export import write_final
 from trimode.training.feed import Feed
-from trimode.training.folders import by_first
+from trimode.training.folders import by_first, partial_name, settle
 from trimode.training.interrupts import Interrupts
 from trimode.training.metrics import Metrics, Silent
 from trimode.training.optim import optimizers
@@ -55,6 +59,8 @@ def run(recipe: Recipe, world: World, interrupts: Interrupts | None = None, *, f
     say, seen = speaker(world), interrupts or Interrupts()
     for stage in recipe.stages:
         refuse(stage, world)
+    if recipe.model.source is None and recipe.stages[0].kind in ADAPTERS:
+        raise InvalidInput(f"stage {recipe.stages[0].name!r}: an adapter needs a trained model ([model] source)")
     source = by_first(lambda: _found(recipe.model))
     for number, stage in enumerate(recipe.stages):
         task = Task(
@@ -80,8 +86,8 @@ def _run_stage(task: Task, world: World, seen: Interrupts, force: bool, say: Cal
     facts, saved = _facts(task, config, feed), checkpoints.latest()
     if saved is not None:
         refuse_changes(read_facts(saved), facts, force)
-    root = network(stage, config, None if saved else loader(config, task.source, task.recipe.seed), world)
-    trained = root.model
+    load = loader(config, task.source, task.recipe.seed)
+    root, trained = network(stage, config, load, world, task.seed, saved is not None)
     optims = optimizers(dict(trained.named_parameters()), stage)
     state = Progress()
     if saved is not None:
@@ -94,9 +100,24 @@ def _run_stage(task: Task, world: World, seen: Interrupts, force: bool, say: Cal
         )  # fmt: skip
         is_done = train(stage, parts, state)
     if is_done:
-        write_final(trained, task.base, task.final)
+        _finish(task, trained)
         say(f"{stage.name}: finished, {task.final}")
     return is_done
+
+
+def _finish(task: Task, trained: nn.Module) -> None:
+    """Write what was trained: a whole checkpoint, or an adapter in peft's format. Complete or absent. Collective."""
+    if not isinstance(trained, Adapter):
+        write_final(trained, task.base, task.final)
+        return
+    whole, partial = trained.gathered(), partial_name(task.final)
+
+    def save() -> None:
+        shutil.rmtree(partial, ignore_errors=True)
+        whole.save(partial, str(task.source))
+        settle(partial, task.final)
+
+    by_first(save)
 
 
 def _found(model: ModelSource) -> Path | None:
