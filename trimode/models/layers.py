@@ -4,7 +4,7 @@ Suffixes: T packed rows, D model, H query heads, G key heads, K head size, N str
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -108,40 +108,37 @@ def attend_streams(
     layer: int,
 ) -> Tensor:
     """Every stream over its own past and itself -> [T, H * K]. With caches, writes the new rows behind their length."""
-    pairs = _cached(k_TGK, v_TGK, streams, caches, layer) if caches is not None else _packed(k_TGK, v_TGK, streams)
+    packed = _packed(q_THK, k_TGK, v_TGK, streams) if caches is None else []
     parts = []
-    for stream, q_RHK, (k, v) in zip(streams, q_THK.split(_sizes(streams)), pairs, strict=True):
+    for index, stream in enumerate(streams):
+        if caches is None:
+            q_RHK, k, v = packed[index]
+        else:
+            rows = slice(stream.start, stream.stop)
+            q_RHK = q_THK[rows]
+            k, v = (x[None] for x in caches[index].append(layer, k_TGK[rows], v_TGK[rows]))
         q = q_RHK.unflatten(0, (stream.count, stream.rows)).transpose(1, 2)
         parts.append(attend(q, k, v, stream.bias_NQK, stream.is_causal).transpose(1, 2).flatten(2).flatten(0, 1))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def _packed(
+    q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, streams: Sequence[Stream]
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Queries [count * rows, H, K], keys and values [count, G, past + rows, K] of every stream, where there are no
+    caches: its past is taken from the packed rows."""
+    sizes = _sizes(streams)
+    queries, keys, values = (x.split(sizes) for x in (q_THK, k_TGK, v_TGK))
+    if any(stream.before is not None for stream in streams):
+        keys, values = (_WithPast.apply(x, streams) for x in (k_TGK, v_TGK))  # type: ignore[no-untyped-call]
+    return [
+        (q, k.unflatten(0, (stream.count, -1)).transpose(1, 2), v.unflatten(0, (stream.count, -1)).transpose(1, 2))
+        for stream, q, k, v in zip(streams, queries, keys, values, strict=True)
+    ]
+
+
 def _sizes(streams: Sequence[Stream]) -> list[int]:
     return [stream.count * stream.rows for stream in streams]
-
-
-def _cached(
-    k_TGK: Tensor, v_TGK: Tensor, streams: Sequence[Stream], caches: Sequence[KVCache], layer: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Keys and values of every stream, its cache first, [1, G, past + rows, K] each. Mutates the caches."""
-    for stream, cache in zip(streams, caches, strict=True):
-        rows = slice(stream.start, stream.stop)
-        k, v = cache.append(layer, k_TGK[rows], v_TGK[rows])
-        yield k[None], v[None]
-
-
-def _packed(k_TGK: Tensor, v_TGK: Tensor, streams: Sequence[Stream]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same without caches, [count, G, past + rows, K] each, the past taken from the packed rows."""
-    if all(stream.before is None for stream in streams):
-        sizes = _sizes(streams)
-        keys, values = k_TGK.split(sizes), v_TGK.split(sizes)
-    else:
-        keys, values = (_WithPast.apply(x, streams) for x in (k_TGK, v_TGK))  # type: ignore[no-untyped-call]
-    for stream, k, v in zip(streams, keys, values, strict=True):
-        yield (
-            k.unflatten(0, (stream.count, -1)).transpose(1, 2),
-            v.unflatten(0, (stream.count, -1)).transpose(1, 2),
-        )
 
 
 class _WithPast(torch.autograd.Function):

@@ -23,7 +23,7 @@ def attend(
 
     `is_causal`, without a bias: query i sees keys 0 to i.
     """
-    if k_NGSK.shape[2] == 1 and bias_NQS is None:  # a softmax over one score is 1
+    if bias_NQS is None and k_NGSK.shape[2] == 1:  # a softmax over one score is 1
         return v_NGSK.repeat_interleave(q_NHQK.shape[1] // k_NGSK.shape[1], 1).expand(q_NHQK.shape)
     grouped = q_NHQK.shape[1] != k_NGSK.shape[1]
     if isinstance(bias_NQS, BlockMask):
