@@ -12,6 +12,7 @@ from trimode.cli.export import export
 from trimode.cli.generate import generate
 from trimode.cli.merge import merge
 from trimode.cli.plot import plot
+from trimode.cli.train import train
 from trimode.errors import TrimodeError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command()(convert)
 app.command()(export)
 app.command()(merge)
 app.command()(plot)
+app.command()(train)
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def weighted_cross_entropy(
         return (F.cross_entropy(logits(hidden).float(), labels, reduction="none") * weights).sum()
 
     total = hidden_SD.new_zeros((), dtype=torch.float32)
-    for start in range(0, hidden_SD.shape[0], CHUNK):
+    for start in range(0, max(hidden_SD.shape[0], 1), CHUNK):  # no rows: a zero that still reaches every weight
         rows = slice(start, start + CHUNK)
         part = checkpoint(chunk_loss, hidden_SD[rows], labels_S[rows], weights_S[rows], use_reentrant=False)
         total = total + part

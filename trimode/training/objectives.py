@@ -23,8 +23,8 @@ from trimode.training.batch import Batch, Scored
 class Objective(Protocol):
     """Parts by name: their weights, their sums over a batch, and the counts that divide them."""
 
-    weights: Mapping[str, float]
-
+    @property
+    def weights(self) -> Mapping[str, float]: ...
     def counts(self, batch: Batch) -> dict[str, int]:
         """What each part of this batch adds to its divisor; known before the forward."""
         ...

@@ -1,44 +1,57 @@
-"""Optimisers and the learning-rate schedule. Knows parameters by shape, not what they mean."""
+"""Optimisers and learning-rate schedules. Knows parameters by name and shape, not what they mean."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
+
+from trimode.errors import InvalidInput
+from trimode.training.recipe import Stage
+
+# Muon's steps are equally large in every direction. Without a norm on queries and keys they blow up the attention
+# scores until every head looks at one token, so query-key-value gets AdamW, at half of the others' rate.
+MUON = (".out", ".gate_up", ".down")
+QKV, QKV_SHARE = ".qkv", 0.5
+PLAIN = ("embedding", "head")  # matrices by shape, but a row of them is a vector of its own: no weight decay
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """Peak learning rates: Muon for the matrices of the layers, AdamW for query-key-value, embeddings, head and norms.
+def rate_factor(stage: Stage, step: int) -> float:
+    """Share of the peak rate at step 0, 1, ...: linear warm-up, then the stage's schedule down to `final_share`."""
+    decay = {"wsd": round(stage.steps * stage.decay_share), "cosine": stage.steps - stage.warmup, "constant": 0}
+    left = min(1.0, (stage.steps - step) / max(decay[stage.schedule], 1))  # 1 until the decay begins, towards 0
+    if stage.schedule == "cosine":
+        left = (1 - math.cos(math.pi * left)) / 2
+    down = stage.final_share + (1 - stage.final_share) * left
+    return min((step + 1) / max(stage.warmup, 1), down)
 
-    Muon's steps are equally large in every direction; without a norm on queries and keys, which this family does not
-    have, they blow up the attention scores until every head looks at one token (see LOG.md), so qkv gets AdamW.
+
+def optimizers(named: Mapping[str, nn.Parameter], stage: Stage) -> list[torch.optim.Optimizer]:
+    """The stage's optimisers over the parameters that learn, each group remembering its peak rate as `peak`.
+
+    Muon orthogonalises whole matrices: a parameter of which a process holds only a part is refused.
     """
-
-    muon: float
-    qkv: float
-    adam: float
-
-
-def wsd(step: int, steps: int, warmup: int, decay: int) -> float:
-    """Warm-up, stable, decay: a factor in (0, 1], linear up over `warmup` steps, down over the last `decay`."""
-    return min(1.0, (step + 1) / max(warmup, 1), (steps - step) / max(decay, 1))
-
-
-def optimizers(model: nn.Module, rates: Rates) -> list[torch.optim.Optimizer]:
-    """[Muon, AdamW], each group remembering its peak rate as `peak`."""
-    named = dict(model.named_parameters())
-    qkv = [p for name, p in named.items() if name.endswith(".qkv")]
-    matrices = [p for name, p in named.items() if name.endswith((".out", ".gate_up", ".down"))]
-    known = {id(p) for p in qkv + matrices}
-    rest = [p for p in named.values() if id(p) not in known]
+    if stage.optimizer == "muon" and any(isinstance(weight, DTensor) for weight in named.values()):
+        raise InvalidInput(f"stage {stage.name!r}: optimizer is 'muon', which needs whole matrices on one process")
+    learning = {name: weight for name, weight in named.items() if weight.requires_grad}
+    uses_muon = stage.optimizer == "muon"
+    muon = {name: weight for name, weight in learning.items() if uses_muon and name.endswith(MUON)}
+    qkv = {name: weight for name, weight in learning.items() if uses_muon and name.endswith(QKV)}
+    rest = {name: weight for name, weight in learning.items() if name not in muon and name not in qkv}
+    decayed = [weight for name, weight in rest.items() if weight.dim() > 1 and name not in PLAIN]
+    plain = [weight for name, weight in rest.items() if weight.dim() == 1 or name in PLAIN]
+    rate, decay = stage.learning_rate, stage.weight_decay
     groups = [
-        {"params": qkv, "peak": rates.qkv, "weight_decay": 0.1},
-        {"params": rest, "peak": rates.adam, "weight_decay": 0.0},
+        {"params": list(qkv.values()), "peak": rate * QKV_SHARE, "weight_decay": decay},
+        {"params": decayed, "peak": rate, "weight_decay": decay},
+        {"params": plain, "peak": rate, "weight_decay": 0.0},
     ]
-    return [
-        torch.optim.Muon([{"params": matrices, "peak": rates.muon}], lr=rates.muon, weight_decay=0.01),
-        torch.optim.AdamW(groups, lr=rates.adam, betas=(0.9, 0.95), fused=True),
-    ]
+    adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.95), fused=True)
+    if not muon:
+        return [adam]
+    peak = stage.muon_learning_rate
+    return [torch.optim.Muon([{"params": list(muon.values()), "peak": peak}], lr=peak, weight_decay=0.01), adam]
 
 
 def set_rates(optims: list[torch.optim.Optimizer], factor: float) -> None:

@@ -1,0 +1,124 @@
+"""A recipe is read as it is written, or refused with the place and what is known there."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trimode.errors import InvalidInput
+from trimode.training.recipe import Recipe, Stage, read_recipe
+
+TEXT = """
+out = "run"
+seed = 7
+[model]
+config = "config.json"
+tokenizer = "words"
+[data]
+train = ["data/*.jsonl", "/all/*.parquet"]
+[defaults]
+rows = 96
+noise = { block_sizes = [8] }
+[[stage]]
+name = "ar"
+kind = "ar"
+steps = 3
+[[stage]]
+name = "joint"
+data = { strict = true }
+learning_rate = 1
+[stage.weights]
+diffusion = 1.0
+[stage.noise]
+block_sizes = [4, 8]
+"""
+
+
+def recipe(folder: Path, text: str = TEXT, *changes: str) -> Recipe:
+    (folder / "recipe.toml").write_text(text, "utf-8")
+    return read_recipe(folder / "recipe.toml", changes)
+
+
+def test_stages_have_the_defaults_unless_they_say_otherwise(tmp_path: Path) -> None:
+    ar, joint = recipe(tmp_path).stages
+    assert (ar.kind, ar.steps, ar.rows, ar.noise.block_sizes) == ("ar", 3, 96, (8,))
+    assert (joint.kind, joint.steps, joint.rows, joint.noise.block_sizes) == ("joint", 1000, 96, (4, 8))
+    assert (joint.weights.ar, joint.weights.diffusion, joint.learning_rate) == (1.0, 1.0, 1)
+
+
+def test_data_of_a_stage_is_the_recipes_with_what_it_says_itself(tmp_path: Path) -> None:
+    ar, joint = recipe(tmp_path).stages
+    assert ar.data.train == joint.data.train == (str(tmp_path / "data/*.jsonl"), "/all/*.parquet")
+    assert (ar.data.strict, joint.data.strict) == (False, True)
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    assert (made.out, made.seed) == (tmp_path / "run", 7)
+    assert (made.model.config, made.model.tokenizer) == (tmp_path / "config.json", tmp_path / "words")
+
+
+def test_a_source_is_a_folder_where_there_is_one_and_else_a_name_of_the_hub(tmp_path: Path) -> None:
+    text = TEXT.replace('config = "config.json"\ntokenizer = "words"', 'source = "me/base"')
+    assert recipe(tmp_path, text).model.source == "me/base"
+    (tmp_path / "me" / "base").mkdir(parents=True)
+    assert recipe(tmp_path, text).model.source == str(tmp_path / "me" / "base")
+
+
+def test_changes_reach_the_recipe_every_stage_or_one(tmp_path: Path) -> None:
+    made = recipe(tmp_path, TEXT, "seed=8", "steps=5", "stage.joint.noise.block_sizes=[2]", "schedule=cosine")
+    ar, joint = made.stages
+    assert (made.seed, ar.steps, joint.steps, ar.schedule) == (8, 5, 5, "cosine")
+    assert (ar.noise.block_sizes, joint.noise.block_sizes) == ((8,), (2,))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("steps = 3", "step = 3", "stage 'ar' has an unknown key 'step': did you mean 'steps'?"),
+        ("seed = 7", "speed = 7", "the recipe has an unknown key 'speed': did you mean 'seed'?"),
+        (
+            "seed = 7",
+            "zzz = 7",
+            "the recipe has an unknown key 'zzz': known are out, seed, model, data",
+        ),
+        ("diffusion = 1.0", "difusion = 1.0", "stage 'joint': weights has an unknown key 'difusion'"),
+        ("steps = 3", "steps = 0", "stage 'ar': steps is 0, allowed is at least 1"),
+        ("steps = 3", "steps = true", "stage 'ar': steps is True, of the type int is expected"),
+        ("strict = true", "strict = 1", "stage 'joint': data: strict is 1, of the type bool is expected"),
+        ('kind = "ar"', 'kind = "chat"', "stage 'ar': kind is 'chat', allowed are ar, joint, sft, lora, drafter"),
+        ('name = "ar"', 'name = "joint"', "the stages joint, joint must have different names"),
+        ('name = "ar"', 'name = "../ar"', "what can name a folder"),
+        ('name = "ar"', "", "stage 1 lacks 'name'"),
+        ('out = "run"', "", "the recipe lacks 'out'"),
+        ('tokenizer = "words"', "", "either source, or both config and tokenizer"),
+        ("noise = { block_sizes = [8] }", "noise = 8", "stage 'ar': noise is 8, a table is expected"),
+        ("block_sizes = [8]", "block_sizes = 8", "block_sizes is 8, a list is expected"),
+        ("[defaults]", "[default]", "the recipe has an unknown key 'default': did you mean 'defaults'?"),
+        ("[defaults]", "[defaults", "not readable as TOML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    assert old in TEXT
+    with pytest.raises(InvalidInput) as refused:
+        recipe(tmp_path, TEXT.replace(old, new))
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("change", ["steps", "=3", "stage.joint=3", "stage.other.steps=3", "stage.joint.stepz=3"])
+def test_a_change_that_reaches_nothing_is_refused(tmp_path: Path, change: str) -> None:
+    with pytest.raises(InvalidInput):
+        recipe(tmp_path, TEXT, change)
+
+
+def test_a_missing_recipe_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no such recipe"):
+        read_recipe(tmp_path / "none.toml")
+
+
+def test_every_number_of_a_stage_has_a_range() -> None:
+    from dataclasses import fields
+
+    numbers: list[Any] = [item for item in fields(Stage) if item.type in (int, float)]
+    assert numbers
+    assert all(item.metadata.get("low") is not None for item in numbers)

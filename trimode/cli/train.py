@@ -1,0 +1,65 @@
+"""`trimode train recipe.toml`: every stage of a recipe, here or, under torchrun, on all its processes."""
+
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimode.cli import flags
+
+if TYPE_CHECKING:
+    from trimode.training.recipe import Recipe
+
+File = Annotated[Path, typer.Argument(help="The recipe, a TOML file.", metavar="RECIPE")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="Change the recipe: seed=1, steps=10, stage.joint.steps=10; repeat.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Go on though data, seed or shapes have changed.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Train nothing; print what every stage would take.")]
+Plan = Annotated[str | None, typer.Option(help="As --dry-run, for other machines: gpus=256,gpu=h100,mfu=0.4.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad row of the data.")]
+
+
+def train(
+    file: File, changes: Set = None, force: Force = False, strict: Strict = False, dry_run: DryRun = False,
+    plan: Plan = None, device: flags.Device = None,
+) -> None:  # fmt: skip
+    """Train, stage after stage; the same command goes on where it was stopped."""
+    from trimode.training.interrupts import watched
+    from trimode.training.parallel import joined
+    from trimode.training.recipe import read_recipe
+    from trimode.training.stages import run
+
+    recipe = read_recipe(file, tuple(changes or ()))
+    if dry_run or plan is not None:
+        preview(recipe, plan or "")
+        return
+    if strict:
+        recipe = all_strict(recipe)
+    with watched() as interrupts, joined(device) as world:
+        is_done = run(recipe, world, interrupts, force=force)
+    if is_done:
+        return
+    if world.rank == 0:
+        print("trimode: stopped as asked, with a checkpoint; the same command goes on from there", file=sys.stderr)
+    raise typer.Exit(130 if interrupts.signal == signal.SIGINT else 0)
+
+
+def preview(recipe: "Recipe", machines: str) -> None:
+    """Print what every stage would take on some machines, by formulas."""
+    from trimode.training.assembly import configuration
+    from trimode.training.load import stage_load
+    from trimode.training.plan import machine, plan, table
+
+    config = configuration(recipe.model)
+    texts = [f"{s.name} ({s.kind})\n{table(plan(config, stage_load(s), machine(machines)))}" for s in recipe.stages]
+    print("\n\n".join(texts))
+
+
+def all_strict(recipe: "Recipe") -> "Recipe":
+    """The recipe with data in which a bad row is an error, in every stage."""
+    stages = tuple(replace(stage, data=replace(stage.data, strict=True)) for stage in recipe.stages)
+    return replace(recipe, stages=stages)

@@ -1,0 +1,173 @@
+"""What a training run is, as frozen values read from a TOML file. Knows no tensor, no file but the recipe itself.
+
+out = "run"                                # paths are relative to the recipe's folder
+[model]                                    # a checkpoint to start from, or a fresh network:
+source = "base"                            #   config = "config.json" and tokenizer = "FOLDER"
+[data]
+train = ["data/*.jsonl"]
+[defaults]                                 # what every stage has unless it says otherwise
+rows = 1024
+[[stage]]
+name = "joint"
+kind = "joint"
+steps = 1000
+noise = { block_sizes = [16, 32] }
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trimode.errors import InvalidInput
+from trimode.numerics.noise import Noise
+from trimode.options import check_options, option
+from trimode.training.tables import Pattern, build, change, merged, refuse_unknown
+
+KINDS = ("ar", "joint", "sft", "lora", "drafter")
+TOP = ("out", "seed", "model", "data")  # what `changes` may name beside the fields of stages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Weights to start from (a folder or Hub id), or a config.json and a tokenizer's folder for fresh ones."""
+
+    source: str | None = None
+    config: Path | None = None
+    tokenizer: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.source is None) == (self.config is None) or (self.config is None) != (self.tokenizer is None):
+            raise InvalidInput("[model] wants either source, or both config and tokenizer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Files to learn from and files to measure on, as glob patterns."""
+
+    train: tuple[Pattern, ...] = ()
+    heldout: tuple[Pattern, ...] = ()
+    strict: bool = False  # a bad row ends the run instead of being counted
+    max_tokens: int | None = option(None, "longest document, as which texts are cut (default: as fits a pack)", low=2)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """The published weights (arXiv 2607.05722, eq. 3)."""
+
+    ar: float = option(1.0, "weight of the autoregressive loss", low=0.0)
+    diffusion: float = option(0.3, "weight of the diffusion loss", low=0.0)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """An adapter's size; `targets` are peft's names."""
+
+    rank: int = option(16, "inner width of the adapter", low=1)
+    alpha: float = option(32.0, "its products are scaled by alpha / rank", low=0.0, is_open=True)
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage: what is learned, in how many steps of how many rows, how fast, and how it is watched.
+
+    A step reads `streams` packs of `rows` rows over all processes, `micro` of them at a time on each.
+    """
+
+    name: str
+    kind: str = option("joint", "what is learned", choices=KINDS)
+    steps: int = option(1000, "optimiser steps", low=1)
+    rows: int = option(1024, "rows of a pack: text and canvases", low=2)
+    streams: int = option(8, "packs per step, over all processes", low=1)
+    micro: int = option(1, "packs per forward on each process", low=1)
+    optimizer: str = option("adamw", "adamw, or muon for a run on one process", choices=("adamw", "muon"))
+    learning_rate: float = option(1e-5, "peak rate of AdamW", low=0.0, high=1.0)
+    muon_learning_rate: float = option(0.02, "peak rate of Muon", low=0.0, high=1.0)
+    final_share: float = option(0.3, "the rate at the end, as a share of the peak", low=0.0, high=1.0)
+    schedule: str = option("wsd", "wsd, cosine or constant", choices=("wsd", "cosine", "constant"))
+    warmup: int = option(50, "steps of linear warm-up", low=0)
+    decay_share: float = option(0.4, "wsd: the share of the steps over which the rate falls", low=0.0, high=1.0)
+    weight_decay: float = option(0.1, "of matrices; vectors and embeddings have none", low=0.0)
+    clip: float = option(1.0, "largest norm of the gradient", low=0.0, is_open=True)
+    spike: float = option(3.0, "stop at a loss above this x the recent median + 1; 0: never", low=0.0)
+    precision: str = option("bfloat16", "of matrix products", choices=("bfloat16", "float32"))
+    attention: str = option("auto", "how attention is computed", choices=("auto", "split", "dense", "flex"))
+    activation_checkpointing: bool = False
+    compile: bool = False
+    save_every: int = option(500, "steps between checkpoints", low=1)
+    keep: int = option(3, "checkpoints kept", low=1)
+    log_every: int = option(10, "steps between lines of metrics", low=1)
+    evaluate_every: int = option(0, "steps between held-out measurements; 0: never", low=0)
+    evaluate_batches: int = option(8, "held-out steps measured each time", low=1)
+    tensorboard: bool = True  # where tensorboard is installed
+    noise: Noise = field(default_factory=Noise)
+    weights: Weights = field(default_factory=Weights)
+    lora: Lora = field(default_factory=Lora)
+    data: Data = field(default_factory=Data)  # the recipe's own, with what the stage says otherwise
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if not self.name or set(self.name) & set("/\\\0") or self.name.startswith("."):
+            raise InvalidInput(f"a stage's name is {self.name!r}, allowed is what can name a folder")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A whole run. `text` is the file it was read from, kept beside every stage's results."""
+
+    out: Path
+    model: ModelSource
+    stages: tuple[Stage, ...]
+    seed: int = option(0, "of fresh weights, order and noise", low=0)
+    data: Data = field(default_factory=Data)
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        names = [stage.name for stage in self.stages]
+        if not names:
+            raise InvalidInput("the recipe has no [[stage]]")
+        if len(set(names)) < len(names):
+            raise InvalidInput(f"the stages {', '.join(names)} must have different names")
+
+
+def read_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
+    """The recipe in a file, with `changes` such as seed=1, steps=10 (every stage) or stage.joint.steps=10."""
+    try:
+        text = path.read_text("utf-8")
+        table = tomllib.loads(text)
+    except FileNotFoundError:
+        raise InvalidInput(f"{path}: no such recipe") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: not readable as TOML ({error})") from None
+    for text_of_change in changes:
+        change(table, text_of_change, TOP)
+    return parse(table, path.parent, text)
+
+
+def parse(table: Mapping[str, Any], folder: Path, text: str = "") -> Recipe:
+    """A recipe from TOML's tables; paths are relative to `folder`."""
+    refuse_unknown(table, (*TOP, "defaults", "stage"), "the recipe")
+    rest = dict(table)
+    shared, data = rest.pop("defaults", {}), rest.get("data", {})
+    stages = rest.pop("stage", [])
+    if not isinstance(stages, list) or not all(isinstance(item, dict) for item in (*stages, shared, data)):
+        raise InvalidInput("[data] and [defaults] are tables, and stages are written as [[stage]]")
+    if "name" in shared:
+        raise InvalidInput("[defaults] cannot name the stages")
+    full = [merged(merged({"data": data}, shared), stage) for stage in stages]
+    made = tuple(build(Stage, item, f"stage {item.get('name', n + 1)!r}", folder) for n, item in enumerate(full))
+    if isinstance(source := rest.get("model", {}).get("source"), str) and (folder / source).exists():
+        rest["model"] = rest["model"] | {"source": str(folder / source)}  # anything else is a Hub id
+    return build(Recipe, rest, "the recipe", folder, stages=made, text=text)
