@@ -1,35 +1,23 @@
-"""Train the bundled checkpoint: an autoregressive stage, two joint stages, a short stage with long documents.
+"""Lay out the bundled model's training: fresh network, data, recipe.
 
-    python -m recipes.first_light TOKENIZER_FOLDER OUT_FOLDER [--scale 1.0] [--seed 0] [--stages more,long]
+python -m recipes.tokenizer TOK
+python -m recipes.first_light TOK OUT [--rows 60000]
+trimode train OUT/first_light.toml        # ar, joint, more, long: about 50 minutes on two cores
 
-Every stage ends with its learning-rate decay, writes a whole checkpoint to OUT_FOLDER/<stage>, and starts from the one
-the stage before has written, in this run or an earlier one.
+The shipped weights were made by the same stages of an earlier trainer; see trimode/assets/README.md.
 """
 
 import argparse
+import json
 import random
 import shutil
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import count
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import torch
 
 from recipes.tokenizer import LISTING, RESERVED, VOCABULARY, library
 from trimode.evaluation.tasks import TASKS, example
-from trimode.models.checkpoint import empty, family, load_model, save_model
-from trimode.models.transformer import Transformer, initialise
-from trimode.numerics.noise import Noise
 from trimode.tokenizer import Tokenizer
-from trimode.training.corpora import ProceduralCorpus
 from trimode.training.corpus import read_files
-from trimode.training.documents import Document, Special
-from trimode.training.feed import Feed, fitted
-from trimode.training.objectives import Joint
-from trimode.training.optim import Rates
-from trimode.training.trainer import Schedule, train
 
 FIELDS = {
     "architectures": ["NemotronLabsDiffusionModel"], "model_type": "nemotron_labs_diffusion", "dtype": "bfloat16",
@@ -40,113 +28,52 @@ FIELDS = {
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": [2, 5], "mask_token_id": 3, "block_size": 32,
     "dlm_paradigm": "bidirectional", "ar_loss_weight": 1.0, "dlm_loss_weight": 1.0,
 }  # fmt: skip
-EOS, IM_START, IM_END = 2, 4, 5
-CODE_SHARE, CHAT_SHARE = 0.1, 0.3
-FEW_ROWS = 64  # fewer than a document takes on average, so that a stage sees none twice
+CHAT_SHARE = 0.3
+CODE_EVERY = 4  # of the library's files: about a tenth of all documents
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """One sitting's part: how many steps of how many rows, with or without canvases."""
-
-    name: str
-    streams: int
-    rows: int
-    code_tokens: int
-    copy_share: float  # documents that are random tokens twice, of which the second half is scored
-    noise: Noise | None
-    schedule: Schedule
-
-
-def stages(scale: float) -> list[Stage]:
-    """AR, joint twice, long; `scale` stretches all of them."""
-
-    def stage(
-        name: str, steps: int, streams: int, rows: int, code: int, copy: float, noise: Noise | None, rates: Rates
-    ) -> Stage:
-        schedule = Schedule(
-            steps=int(steps * scale), rates=rates, objective=Joint(weights={"ar": 1.0, "diffusion": 1.0})
-        )
-        return Stage(
-            name=name, streams=streams, rows=rows, code_tokens=code, copy_share=copy, noise=noise, schedule=schedule
-        )
-
-    noise = Noise(block_sizes=(8, 16, 32, 32), all_masked_share=0.5)
-    return [
-        stage("ar", 1800, 8, 256, 256, 0.0, None, Rates(muon=0.02, qkv=1.5e-3, adam=3e-3)),
-        stage("joint", 2500, 4, 512, 224, 0.2, noise, Rates(muon=0.015, qkv=1e-3, adam=2e-3)),
-        stage("more", 700, 4, 512, 224, 0.0, noise, Rates(muon=0.01, qkv=7e-4, adam=1.2e-3)),
-        stage("long", 15, 1, 4096, 2000, 0.0, noise, Rates(muon=0.004, qkv=2e-4, adam=5e-4)),
-    ]
-
-
-def documents(tokenizer: Tokenizer, seed: int, code_tokens: int, copy_share: float) -> Callable[[int], Document]:
-    """Document i as a pure function of (seed, i): a task, plain or as a chat turn, source code, or a bare copy."""
-    files = [[*tokenizer.encode(text), EOS] for text in read_files(LISTING, library(), "train")]
-    sizes = [len(file) for file in files]
+def tasks(count: int) -> Iterator[dict[str, object]]:
+    """Row i is a pure function of i: a task, plain or as a chat turn."""
     names = sorted(TASKS)
-    user, assistant = tokenizer.encode("user\n"), tokenizer.encode("assistant\n")
-    newline = tokenizer.encode("\n")
-
-    def document(index: int) -> Document:
-        rng = random.Random(f"{seed}/{index}")
-        if copy_share and rng.random() < copy_share:
-            half = rng.choices(range(len(RESERVED), VOCABULARY), k=rng.randint(8, 48))
-            return Document.text((*half, *half), len(half))
-        if rng.random() < CODE_SHARE:
-            file = rng.choices(files, sizes)[0]
-            start = rng.randrange(max(len(file) - code_tokens, 1))
-            return Document.text(tuple(file[start : start + code_tokens]))
-        task = example(rng.choice(names), "train", seed, index)
-        prompt, answer = tokenizer.encode(task.prompt), tokenizer.encode(task.answer)
+    for index in range(count):
+        rng = random.Random(f"0/{index}")
+        drawn = example(rng.choice(names), "train", 0, index)  # type: ignore[arg-type]
         if rng.random() < CHAT_SHARE:
-            prompt = [IM_START, *user, *prompt, IM_END, *newline, IM_START, *assistant]
-            return Document.text((*prompt, *answer, IM_END), len(prompt))
-        return Document.text((*prompt, *answer, EOS), len(prompt))
+            turns = (("user", drawn.prompt), ("assistant", drawn.answer))
+            yield {"messages": [{"role": role, "content": text} for role, text in turns]}
+        else:
+            yield {"prompt": drawn.prompt, "completion": drawn.answer}
 
-    return document
+
+def copies(count: int, tokenizer: Tokenizer) -> Iterator[dict[str, object]]:
+    """Random tokens as text, to be written again: what teaches a small model to copy."""
+    for index in range(count):
+        rng = random.Random(f"copy/{index}")
+        text = tokenizer.decode(rng.choices(range(len(RESERVED), VOCABULARY), k=rng.randint(8, 48)))
+        yield {"prompt": text + "\n", "completion": text}
 
 
-def run(stage: Stage, model: Transformer, tokenizer: Tokenizer, seed: int, out: Path) -> None:
-    """Train one stage and write its checkpoint."""
-    mask = model.config.mask_token_id
-    document = documents(tokenizer, seed, stage.code_tokens, stage.copy_share)
-    n = max(stage.schedule.steps * stage.streams * stage.rows // FEW_ROWS, 1)
-    corpus, _ = fitted(ProceduralCorpus(n, document, f"first light {seed}"), stage.noise, rows=stage.rows)
-    special = Special(mask_token_id=mask, eos_token_id=EOS)
-    feed = Feed(corpus, stage.noise, special, seed=seed, rows=stage.rows, streams=stage.streams)
-    batches = (batch for step in count() for batch in feed.batches(step, micro=stage.streams))
-    folder = out / stage.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "log.jsonl").unlink(missing_ok=True)
-    model.train().requires_grad_(True)
-    train(model, batches, stage.schedule, folder / "log.jsonl")
-    save_model(model, FIELDS, folder)
+def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tokenizer", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stages", default="ar,joint,more,long")
+    parser.add_argument("--rows", type=int, default=60_000)
     options = parser.parse_args()
-    tokenizer = Tokenizer.load(options.tokenizer)
-    model = empty(family(FIELDS).parse(FIELDS, None), torch.float32, torch.device("cpu"))
-    initialise(model, options.seed)
-    model.compile()
-    before: Path | None = None
-    for number, stage in enumerate(stages(options.scale)):
-        if stage.name in options.stages.split(","):
-            if before is not None:  # always from the written weights, so that one run and a chain of runs are the same
-                model.load_state_dict(load_model(before, "float32").state_dict())
-            start = time.perf_counter()
-            run(stage, model, tokenizer, options.seed + number, options.out)
-            for file in ("tokenizer.json", "tokenizer_config.json"):
-                shutil.copy(options.tokenizer / file, options.out / stage.name / file)
-            print(f"{stage.name}: {time.perf_counter() - start:.0f} s", flush=True)
-        before = options.out / stage.name
+    fresh, data = options.out / "fresh", options.out / "data"
+    fresh.mkdir(parents=True)
+    data.mkdir()
+    (fresh / "config.json").write_text(json.dumps(FIELDS, indent=2) + "\n", "utf-8")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(options.tokenizer / file, fresh / file)
+    write_rows(data / "tasks.jsonl", tasks(options.rows))
+    write_rows(data / "copies.jsonl", copies(options.rows // 4, Tokenizer.load(fresh)))
+    write_rows(data / "code.jsonl", ({"text": text} for text in read_files(LISTING, library(), "train")[::CODE_EVERY]))
+    shutil.copy(Path(__file__).with_suffix(".toml"), options.out)
 
 
 if __name__ == "__main__":

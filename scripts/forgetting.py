@@ -223,7 +223,8 @@ def main() -> None:
     identical = sum(c["identical"] for runs in results.values() for run in runs for c in run.values())
     total = sum(c["n"] for runs in results.values() for run in runs for c in run.values())
     print(f"\nself_speculation wrote the tokens of ar in {identical:.0f} of {total:.0f} answers. "
-          f"{options.steps} steps, rate {options.rate}, seeds {options.seeds}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+          f"{options.steps} steps, rate {options.rate}, seeds {options.seeds}, "
+          f"{torch.get_num_threads()} threads, torch {torch.__version__}, "
           f"{platform.machine()}, {time.perf_counter() - start:.0f} s.")  # fmt: skip
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")

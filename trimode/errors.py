@@ -1,8 +1,10 @@
-"""What a user did wrong, in one sentence each. Every edge (CLI, files, HTTP) maps these; nothing inside catches them.
+"""What a user, or the disk, did wrong, in one sentence each. Edges (CLI, files, HTTP) map these; nothing inside catches
+them.
 
 TrimodeError
 ├── InvalidInput      a parameter, a prompt or a request
-└── CheckpointError   a file of a checkpoint: missing, damaged, of another shape
+├── CheckpointError   a file of a checkpoint: missing, damaged, of another shape
+└── StorageError      the machine's own: a full disk, a folder that cannot be written
 """
 
 
@@ -16,3 +18,7 @@ class InvalidInput(TrimodeError, ValueError):
 
 class CheckpointError(TrimodeError, ValueError):
     """A checkpoint that cannot be read as what it claims to be."""
+
+
+class StorageError(TrimodeError, OSError):
+    """Something could not be written; what was there before still is."""

@@ -24,11 +24,14 @@ MARKERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode noncharacters
 class Tokenizer:
     """A `tokenizers` file, its special tokens and its chat template."""
 
-    def __init__(self, backend: Backend, chat_template: str | None = None, bos_token: str | None = None) -> None:
+    def __init__(
+        self, backend: Backend, chat_template: str | None = None, bos_token: str | None = None,
+        eos_token: str | None = None,
+    ) -> None:  # fmt: skip
         self.backend = backend
         self.backend.encode_special_tokens = True  # "<|im_end|>" typed by a user is text
         self.chat_template = chat_template
-        self.bos_token = bos_token or ""
+        self.bos_token, self.eos_token = bos_token or "", eos_token or ""
         added = backend.get_added_tokens_decoder()
         self.special = {token.content: index for index, token in added.items() if token.special}
 
@@ -48,13 +51,14 @@ class Tokenizer:
             raise CheckpointError(f"{folder}: the tokenizer cannot be read ({reason})") from error
         if not isinstance(fields, dict):
             raise CheckpointError(f"{settings}: a JSON object is expected")
-        bos = fields.get("bos_token")
-        values = {"chat_template": template or fields.get("chat_template"),
-                  "bos_token": bos.get("content") if isinstance(bos, dict) else bos}  # fmt: skip
+        ends = {name: fields.get(name) for name in ("bos_token", "eos_token")}
+        values = {"chat_template": template or fields.get("chat_template")} | {
+            name: token.get("content") if isinstance(token, dict) else token for name, token in ends.items()
+        }
         for name, value in values.items():
             if value is not None and not isinstance(value, str):
                 raise CheckpointError(f"{settings}: {name} is not a text")
-        return cls(backend, values["chat_template"], values["bos_token"])
+        return cls(backend, **values)
 
     @cached_property
     def reserved(self) -> frozenset[int]:
@@ -107,7 +111,8 @@ class Tokenizer:
         environment.globals["raise_exception"] = _refuse
         try:
             template = environment.from_string(self.chat_template)
-            values = {"bos_token": self.bos_token, "add_generation_prompt": True, **options}
+            ends = {"bos_token": self.bos_token, "eos_token": self.eos_token}
+            values = {**ends, "add_generation_prompt": True, **options}
             return template.render(messages=guarded, **values), marker
         except Exception as error:  # a template is a program: it fails in any way
             raise InvalidInput(f"the chat template does not take these messages: {error}") from error

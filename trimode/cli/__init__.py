@@ -13,7 +13,7 @@ from trimode.cli.generate import generate
 from trimode.cli.merge import merge
 from trimode.cli.plot import plot
 from trimode.cli.train import train
-from trimode.errors import TrimodeError
+from trimode.errors import StorageError, TrimodeError
 
 app = typer.Typer(
     help="Tri-mode language models: autoregressive, block diffusion and self-speculation from one checkpoint.",
@@ -37,7 +37,7 @@ def main() -> None:
         app()
     except TrimodeError as error:
         print(f"trimode: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, StorageError) else 2)
     except BrokenPipeError:  # the reader of a pipe has left; there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from trimode.config import Json, ModelConfig, read_optional
-from trimode.errors import CheckpointError, InvalidInput
+from trimode.errors import CheckpointError, InvalidInput, StorageError
 from trimode.models import mask_token as masks
 from trimode.models import weights
 from trimode.models.checkpoint import DTYPES, FAMILIES, family, load_model, read_config, read_json, resolve, tensors
@@ -82,8 +82,8 @@ def convert(
 
     mask_token: a special token that nothing writes (default: found, or added). layout: `keep` the base's model_type and
     names, or those of `nemotron`. dtype: of the result (default: the base's). `out` appears when it is complete and
-    checked, or not at all. Raises InvalidInput for these, CheckpointError for a base that cannot be converted, OSError
-    where the disk is full.
+    checked, or not at all. Raises InvalidInput for these, CheckpointError for a base that cannot be converted,
+    StorageError where the disk is full.
     """
     target = Path(out).resolve()
     _check_parameters(target, block_size, layout, dtype)
@@ -191,7 +191,7 @@ def _appears_complete(out: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:  # the latter is how a full disk reads from the library that writes
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
         reason = f"the disk is full ({getattr(error, 'strerror', None) or error})" if full else str(error)
-        raise OSError(f"{out}: not written, {reason}") from error
+        raise StorageError(f"{out}: not written, {reason}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

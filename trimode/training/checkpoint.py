@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from trimode import __version__
 from trimode.config import Json
-from trimode.errors import CheckpointError, InvalidInput, TrimodeError
+from trimode.errors import CheckpointError, InvalidInput, StorageError
 from trimode.options import check_options, option
 from trimode.training import state
 from trimode.training.folders import by_first, clear, is_spread, partial_name, remove, settle, write_json
@@ -46,7 +46,7 @@ class Checkpoints:
     def save(self, step: int, model: nn.Module, optims: Sequence[Optimizer], facts: Json) -> Path:
         """Write what is needed to go on after `step` steps; older folders go only when it is complete. Collective.
 
-        A full disk, or any other failure of the file system, is a TrimodeError in every process, and leaves the
+        A full disk, or any other failure of the file system, is a StorageError in every process, and leaves the
         checkpoints there were.
         """
         final = self.folder / f"step-{step:08d}"
@@ -89,10 +89,10 @@ class Checkpoints:
             if path not in good or (path in old and not is_milestone):
                 remove(path)
 
-    def _failure(self, step: int, error: BaseException) -> TrimodeError:
+    def _failure(self, step: int, error: BaseException) -> StorageError:
         good = [path.name for path in steps(self.folder) if flaw(path) is None]
         survives = f"the last complete checkpoint there is {good[-1]}" if good else "no checkpoint there is complete"
-        return TrimodeError(f"{self.folder}: step {step} could not be saved, {state.reason(error)}; {survives}")
+        return StorageError(f"{self.folder}: step {step} could not be saved, {state.reason(error)}; {survives}")
 
 
 def steps(folder: Path) -> list[Path]:

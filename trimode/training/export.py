@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from trimode import __version__
 from trimode.config import Json
-from trimode.errors import CheckpointError, InvalidInput, TrimodeError
+from trimode.errors import CheckpointError, InvalidInput, StorageError
 from trimode.models import weights
 from trimode.models.checkpoint import DTYPES, copy_small_files, empty, read_config, tensors
 from trimode.training import checkpoint, state
@@ -107,7 +107,7 @@ def _write(held: Mapping[str, Tensor], base: Path, out: Path, read: Callable[[st
         by_first(lambda: write_json(partial / MARK, {**origin, "trimode": __version__}))
         by_first(lambda: settle(partial, out))
     except (OSError, SafetensorError) as error:
-        raise TrimodeError(f"{out} could not be written, {state.reason(error)}") from error
+        raise StorageError(f"{out} could not be written, {state.reason(error)}") from error
     finally:
         if is_first():
             shutil.rmtree(partial, ignore_errors=True)

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from trimode.errors import InvalidInput, TrimodeError
+from trimode.errors import InvalidInput, StorageError
 from trimode.training.contents import hashes
 from trimode.training.corpora import Flags, Integers
 from trimode.training.documents import Document
@@ -99,7 +99,7 @@ def tokenized(
     """The documents of all files the globs name, from the cache in `folder` (default: the user's) or newly made.
 
     `watch` is told every now and then how many rows have been read. Bad rows are left out and stand in `bad_rows`; with
-    `strict` the first is an InvalidInput. So is data without any document; a full disk is a TrimodeError.
+    `strict` the first is an InvalidInput. So is data without any document; a full disk is a StorageError.
     """
     files = find_files(patterns)
     folder = folder or default_folder()
@@ -167,7 +167,7 @@ def _disk(folder: Path) -> Iterator[None]:
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         why = "the disk or a quota is full" if is_full else error.strerror
-        raise TrimodeError(f"{folder}: the tokens cannot be written there: {why}") from error
+        raise StorageError(f"{folder}: the tokens cannot be written there: {why}") from error
 
 
 def _write(
