@@ -8,8 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.runs import metrics, write_run
+from tests.training.runs import RECIPE, metrics, write_run
 
+ADAPTERS = (
+    RECIPE
+    + """
+[[stage]]
+name = "lora"
+kind = "lora"
+[[stage]]
+name = "drafter"
+kind = "drafter"
+"""
+)
 TRAIN = (sys.executable, "-m", "trimode", "train")
 
 
@@ -60,13 +71,13 @@ def test_a_signal_ends_the_run_with_a_checkpoint_to_go_on_from(
 def test_the_same_command_under_torchrun_trains_the_same(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two")
+    one, two = write_run(tmp_path / "one", ADAPTERS), write_run(tmp_path / "two", ADAPTERS)
     assert train(one, "--device", "cpu").returncode == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trimode",
                 "train", str(two), "--device", "cpu"]  # fmt: skip
     done = subprocess.run(torchrun, capture_output=True, text=True, timeout=100, check=False, env=environment(tmp_path))
     assert done.returncode == 0, done.stderr
-    for stage in ("first", "second"):
+    for stage in ("first", "second", "lora", "drafter"):
         losses = [[line["loss"] for line in metrics(tmp_path / name / "run" / stage)] for name in ("one", "two")]
         assert losses[1] == pytest.approx(losses[0], abs=1e-5)
 
