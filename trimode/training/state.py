@@ -24,7 +24,7 @@ from torch.futures import Future
 from torch.optim import Optimizer
 
 from trimode.errors import CheckpointError
-from trimode.training.folders import is_spread
+from trimode.training.folders import by_first, is_spread
 
 WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")  # what torch.compile and activation checkpointing add to names
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
@@ -62,7 +62,8 @@ def write(state: State, folder: Path) -> dict[str, int]:
     with _one_error(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is", UserWarning)  # that there is no group is known
         written = state_dict_saver.save(dict(state), storage_writer=_Writer(folder), no_dist=not is_spread())
-    sizes = {META: (folder / META).stat().st_size}
+    # Asked once: the first process to know goes on, and may rename the folder while another would still look.
+    sizes = {META: by_first(lambda: (folder / META).stat().st_size)}
     for info in written.storage_data.values():
         sizes[info.relative_path] = max(sizes.get(info.relative_path, 0), info.offset + info.length)
     return sizes
