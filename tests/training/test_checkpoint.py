@@ -15,7 +15,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 
 from tests.models.checkpoints import refuses
 from tests.training.saves import FACTS, fills, new, run, small_disk, whole
-from trimode.errors import CheckpointError, InvalidInput, TrimodeError
+from trimode.errors import CheckpointError, InvalidInput, StorageError
 from trimode.training import checkpoint, state
 from trimode.training.checkpoint import FACTS as NAME
 from trimode.training.checkpoint import FORMAT, Checkpoints, newest, read_facts, refuse_changes, steps
@@ -82,7 +82,7 @@ def test_a_full_disk_of_one_process_is_one_sentence_for_all(pair: Path) -> None:
 def test_a_full_disk_names_the_folder_and_what_survives(n_bytes: int, tmp_path: Path) -> None:
     checkpoints, made = saved(tmp_path, 1)
     run(*made, 0, 1)
-    with small_disk(n_bytes), refuses(TrimodeError, tmp_path, "step 2", "the disk is full", "step-00000001"):
+    with small_disk(n_bytes), refuses(StorageError, tmp_path, "step 2", "the disk is full", "step-00000001"):
         checkpoints.save(2, *made, FACTS)
     assert names(tmp_path) == ["step-00000001"]
 
@@ -96,7 +96,7 @@ def test_a_disk_that_fills_at_the_end_leaves_no_folder(
 
     checkpoints = Checkpoints(tmp_path)
     monkeypatch.setattr(checkpoint, what, fail)
-    with refuses(TrimodeError, tmp_path, "No space left on device", "no checkpoint there is complete"):
+    with refuses(StorageError, tmp_path, "No space left on device", "no checkpoint there is complete"):
         checkpoints.save(2, *new(), FACTS)
     assert names(tmp_path) == []
 

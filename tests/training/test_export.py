@@ -14,7 +14,7 @@ from tests.fakes import byte_tokenizer
 from tests.models import families
 from tests.models.checkpoints import refuses
 from tests.training.saves import FACTS, make_base, new, run, small_disk
-from trimode.errors import CheckpointError, InvalidInput, TrimodeError
+from trimode.errors import CheckpointError, InvalidInput, StorageError, TrimodeError
 from trimode.models.checkpoint import load_model
 from trimode.models.transformer import Transformer
 from trimode.numerics.packed import packed
@@ -118,11 +118,11 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_no_export_and_the_earlier_one(tmp_path: Path) -> None:
     base, (model, _) = make_base(tmp_path / "base"), new()
-    with small_disk(30_000), refuses(TrimodeError, tmp_path / "final", "the disk is full"):
+    with small_disk(30_000), refuses(StorageError, tmp_path / "final", "the disk is full"):
         write_final(model, base, tmp_path / "final")
     assert sorted(os.listdir(tmp_path)) == ["base"]
     write_final(model, base, tmp_path / "final")
-    with small_disk(30_000), refuses(TrimodeError, tmp_path / "final", "the disk is full"):
+    with small_disk(30_000), refuses(StorageError, tmp_path / "final", "the disk is full"):
         write_final(new(seed=1)[0], base, tmp_path / "final")
     assert holds(tmp_path / "final", dict(model.named_parameters()))
 
