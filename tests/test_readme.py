@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.models.bases import write_base
+
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
 COMMANDS = [
@@ -17,6 +19,13 @@ COMMANDS = [
     for line in block.splitlines()
     if line.strip()
 ]
+
+RECIPE = """
+out = "runs"
+model = { source = "base" }
+data = { train = ["texts.jsonl"] }
+stage = [{ name = "ar", kind = "ar", steps = 1, rows = 16, streams = 1 }]
+"""
 
 
 @pytest.mark.medium
@@ -32,6 +41,9 @@ def test_the_python_example_runs() -> None:
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("trimode ")])
 def test_a_trimode_command_runs(command: str, tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Sort: 3, 1, 2\\n"}\n')
+    write_base(tmp_path / "base")
+    (tmp_path / "texts.jsonl").write_text('{"text": "w10 w11 w12 w13"}\n')
+    (tmp_path / "recipe.toml").write_text(RECIPE)
     words = [sys.executable, "-m", *shlex.split(command)]
     done = subprocess.run(words, capture_output=True, timeout=100, check=False, cwd=tmp_path, input=b"hello\n")
     assert done.returncode == 0, done.stderr
