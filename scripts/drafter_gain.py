@@ -101,9 +101,7 @@ def main() -> None:
     llm.load_drafter(adapter)
     after = count(llm, options.items, wanted)
     n = options.items * len(TASKS)
-    print(
-        "| self_speculation | tokens per forward | with the drafter | acceptance length | with the drafter | texts of ar |"
-    )
+    print("| self_speculation | tokens per forward | with drafter | acceptance length | with drafter | texts of ar |")
     print("|---|---|---|---|---|---|")
     for name in SETTINGS:
         b, a = before[name], after[name]
