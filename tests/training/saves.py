@@ -161,6 +161,7 @@ def two(folder: Path, rank: int) -> None:
     resume_both_ways(folder)
     fill_the_disk_of_one(folder)
     write_finals(folder)
+    dist.barrier()  # none leaves while another still talks to it
     dist.destroy_process_group()
 
 
