@@ -56,7 +56,7 @@ def noises(draw: st.DrawFn) -> Noise:
     kinds: list[dict[str, Any]] = [{}, {"half_life": 0.1}, {"views": 2}, {"scheme": "sequence"}, {"drafts": True}]
     kind = draw(st.sampled_from(kinds))
     return Noise(
-        block_sizes=tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))),
+        block_sizes=tuple(draw(st.lists(st.integers(2 if "drafts" in kind else 1, 9), min_size=1, max_size=3))),
         all_masked_share=draw(share), suffix_first_share=draw(share),
         infill_share=0.0 if "drafts" in kind else draw(share), **kind,
     )  # fmt: skip

@@ -149,6 +149,7 @@ def test_an_infill_canvas_has_a_hole_and_a_suffix_in_bounds(edge: int, room: int
         (dict(scheme="sequence", views=2), "scheme sequence and views 2 exclude each other: leave one of them out"),
         (dict(views=2, half_life=0.1), "views 2 and half_life exclude each other: leave one of them out"),
         (dict(drafts=True, infill_share=0.1), "drafts and infill_share exclude each other: leave one of them out"),
+        (dict(drafts=True, block_sizes=(1, 1)), "block_sizes is (1, 1), allowed with drafts is a block of at least 2"),
     ],
 )
 def test_noise_that_means_nothing_is_refused(options: dict[str, Any], said: str) -> None:

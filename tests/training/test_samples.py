@@ -310,7 +310,7 @@ def test_what_is_laid_out_suffix_first_is_written_in_blocks() -> None:
 def test_texts_are_laid_out_suffix_first_as_often_as_asked_and_documents_with_a_hole_half_of_the_time(
     share: float,
 ) -> None:
-    noise = Noise(block_sizes=(1,), suffix_first_share=share, drafts=True)
+    noise = Noise(block_sizes=(1,), suffix_first_share=share, all_masked_share=1.0)
     text = Document.text((10, 11, 12))
     hole = Document(tokens=(10, 11, 12, EOS), answers=((1, 2),), hole=(1, 2))
     prompt = Document.text((10, 11, 12), 2)

@@ -48,6 +48,8 @@ class Noise:
         for one, other in STRANGERS:
             if chosen[one] and chosen[other]:
                 raise InvalidInput(f"{one} and {other} exclude each other: leave one of them out")
+        if self.drafts and max(self.block_sizes) < 2:
+            raise InvalidInput(f"block_sizes is {self.block_sizes!r}, allowed with drafts is a block of at least 2")
 
 
 # A share of masks has no complement of bounded weight, late masks have early ones as theirs, and drafts have no level.

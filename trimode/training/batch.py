@@ -30,7 +30,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drafts:
-    """Targets on drafting canvases: their row, the causal row that names the same position, their canvas, their sample.
+    """Targets behind slot 0 of drafting canvases: their row, the causal row naming the same position, canvas, sample.
 
     Canvases are numbered over the batch, their rows stand together and in order; samples have their global numbers.
     """
@@ -100,10 +100,13 @@ def pack(packs: Sequence[Sequence[Sample]], rows: int, mask_token_id: int, atten
 
 
 def _drafted(sample: Sample, spelled: Layout) -> list[tuple[int, int, int]]:
-    """(row, verifying row, first row of the canvas) of the targets on drafting canvases: commit p - 1 names p."""
-    rows = (target.row for target in sample.diffusion if spelled.drafts[target.row])
-    placed = ((row, spelled.offsets[row] - 1, spelled.starts[row]) for row in rows)
-    return [each for each in placed if 0 <= each[1] < len(sample.span.commit)]
+    """(row, verifying row, first row of the canvas) of the targets on drafting canvases: commit p - 1 names p.
+
+    Not of slot 0: a decoder takes it from the verifier and never reads its row. Counted, its mistakes would end every
+    draft before the slots that are read.
+    """
+    rows = (target.row for target in sample.diffusion if target.row > spelled.starts[target.row])
+    return [(row, spelled.offsets[row] - 1, spelled.starts[row]) for row in rows if spelled.drafts[row]]
 
 
 def _drafts(drafts: Sequence[tuple[int, int, int, int]]) -> Drafts:
