@@ -1,18 +1,27 @@
 """The estimate is what its definition says: exact at block size 1, the enumerated expectation at others."""
 
 import math
+import random
 from dataclasses import replace
+from functools import cache
+from itertools import product
+from typing import cast
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from tests.chance import every_outcome
 from tests.fakes import MASK, tiny_model
+from tests.markov import LENGTH, STATES, markov_joint, probability, surprise
 from tests.texts import CLEAN, SPECIAL, canvas_logits, causal_logits, some_documents
 from trimode.errors import InvalidInput
 from trimode.models.transformer import Transformer
 from trimode.numerics.noise import Noise
+from trimode.numerics.packed import Packed
+from trimode.numerics.visibility import visible
+from trimode.spans import layout
 from trimode.training import nelbo as module
 from trimode.training.documents import Document
 from trimode.training.nelbo import Estimate, exact_nll, nelbo
@@ -106,6 +115,53 @@ def test_the_document_error_is_that_of_a_ratio_of_sums() -> None:
     expected = math.sqrt(sum(r**2 for r in residues) * 3 / 2) / whole.n_tokens
     assert whole.document_error == pytest.approx(expected, rel=1e-4)
     assert each[0].document_error is None
+
+
+class Ideal:
+    """Knows the chain: every row names its position as well as what it sees allows. Token STATES is the mask."""
+
+    device = torch.device("cpu")
+
+    def __call__(self, tokens_T: Tensor, positions_T: Tensor, visibility: Packed) -> Tensor:
+        hidden_TD = torch.zeros(len(tokens_T), STATES + 1)
+        for index, pack in enumerate(visibility.packs):
+            sees, spelled = visible(pack), layout(pack[0])  # one document each
+            for row, offset in enumerate(spelled.offsets):
+                named = offset + (spelled.stops[row] == 0)
+                seen = [k for k in sees[row].nonzero()[:, 0].tolist() if spelled.tokens[k] < STATES]
+                known = frozenset((spelled.offsets[k], spelled.tokens[k]) for k in seen)
+                if named < LENGTH:
+                    hidden_TD[index * visibility.rows + row] = torch.tensor(log_p(named, known))
+        return hidden_TD
+
+    def logits(self, hidden_SD: Tensor) -> Tensor:
+        return hidden_SD
+
+
+@cache
+def log_p(named: int, known: frozenset[tuple[int, int]]) -> list[float]:
+    x = [dict(known).get(i, 0) for i in range(LENGTH)]
+    options = [tuple([*x[:named], state, *x[named + 1 :]]) for state in range(STATES)]
+    places = {place for place, _ in known}
+    chances = [probability(markov_joint(0), option, places | {named}) for option in options]
+    return [*(math.log(chance / sum(chances)) for chance in chances), -1e9]
+
+
+@pytest.mark.parametrize("size", range(1, LENGTH + 1))
+def test_of_a_known_chain_the_estimate_is_the_exact_likelihood_at_every_block_size(size: int) -> None:
+    every = list(product(range(STATES), repeat=LENGTH))
+    texts = random.Random(0).choices(every, markov_joint(0).flatten().tolist(), k=4)
+    documents = [Document.text(text) for text in texts]
+    exact = sum(surprise(markov_joint(0), x, set(range(1, LENGTH)), {0}) for x in texts) / (4 * (LENGTH - 1))
+    model, special = cast(Transformer, Ideal()), replace(SPECIAL, mask_token_id=STATES)
+    assert exact_nll(model, documents).per_token == pytest.approx(exact, rel=1e-5)
+    found = nelbo(model, documents, size, draws=1 if size == 1 else 100, seed=0, special=special)
+    if size == 1:
+        assert (found.per_token, found.standard_error) == (pytest.approx(exact, rel=1e-5), 0.0)
+    else:
+        assert found.standard_error is not None
+        assert 0 < found.standard_error < 0.05
+        assert abs(found.per_token - exact) < 4 * found.standard_error
 
 
 def test_one_draw_says_nothing_of_its_error() -> None:
