@@ -18,8 +18,8 @@ from torch import Tensor
 
 from trimode.errors import InvalidInput
 from trimode.numerics.flex import block_mask
-from trimode.numerics.visibility import Stream, visible
-from trimode.spans import Layout, Span, layout
+from trimode.numerics.visibility import Stream, seen, visible
+from trimode.spans import Span, layout
 
 Attention = Literal["auto", "split", "dense", "flex"]
 CHUNK = 256  # rows of a masked stream, about: smaller ones spend their time between kernels, larger ones on hidden keys
@@ -126,7 +126,7 @@ def _document(span: Span, row: int, dtype: torch.dtype, device: torch.device) ->
         yield Stream(start=row, count=1, rows=n, past=0, bias_NQK=None, is_causal=True)
     part = layout(span)
     for start, stop, past in _chunks(span):
-        bias = _bias(_sees(part, start, stop, past)[None, None], dtype, device)
+        bias = _bias(seen(part, slice(start, stop), np.r_[0:past, start:stop])[None, None], dtype, device)
         yield Stream(start=row + start, count=1, rows=stop - start, past=past, bias_NQK=bias, before=row)
 
 
@@ -146,14 +146,6 @@ def _chunks(span: Span) -> Iterator[tuple[int, int, int]]:
         stop, past = stop + width, max(past, canvas.after)
     if start < stop:
         yield start, stop, past
-
-
-def _sees(part: Layout, start: int, stop: int, past: int) -> Tensor:
-    """The rule for rows [start, stop) of a span over its first `past` rows and themselves, [rows, past + rows]."""
-    key = np.r_[0:past, start:stop]
-    rows = slice(start, stop)
-    limit, first, last = (np.array(x[rows], dtype=np.int64)[:, None] for x in (part.limits, part.starts, part.stops))
-    return torch.from_numpy((key < limit) | ((key >= first) & (key < last)))
 
 
 def _bias(sees: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:

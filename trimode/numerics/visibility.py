@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 
@@ -87,8 +88,8 @@ class Masked:
         return tuple(replace(s, bias_NQK=None if s.bias_NQK is None else s.bias_NQK.to(device)) for s in self.given)
 
 
-def seen(part: Layout) -> Tensor:
-    """The rule for one span as a boolean matrix [rows, rows] (True: q sees k).
+def seen(part: Layout, rows: slice = slice(None), keys: NDArray[np.int64] | None = None) -> Tensor:
+    """The rule for `rows` of one span over `keys`, all rows unless said, as a boolean matrix (True: q sees k).
 
     c0  x . . . .      two commits and a canvas of three after the first
     c1  x x . . .
@@ -96,9 +97,9 @@ def seen(part: Layout) -> Tensor:
     a1  x . x x x
     a2  x . x x x
     """
-    row = np.arange(len(part.tokens))
-    limit, start, stop = (np.array(x, dtype=np.int64)[:, None] for x in (part.limits, part.starts, part.stops))
-    return torch.from_numpy((row < limit) | ((row >= start) & (row < stop)))
+    key = np.arange(len(part.tokens)) if keys is None else keys
+    limit, start, stop = (np.array(x[rows], dtype=np.int64)[:, None] for x in (part.limits, part.starts, part.stops))
+    return torch.from_numpy((key < limit) | ((key >= start) & (key < stop)))
 
 
 def visible(spans: Sequence[Span]) -> Tensor:
