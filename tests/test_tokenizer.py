@@ -13,6 +13,7 @@ from tokenizers import Tokenizer as Backend
 
 from recipes.tokenizer import CHAT, RESERVED, WORDS
 from tests.fakes import byte_tokenizer
+from trimode.api import check_ids
 from trimode.errors import CheckpointError, InvalidInput
 from trimode.tokenizer import MARKERS, Tokenizer
 
@@ -267,6 +268,14 @@ def test_a_special_token_that_only_ends_like_an_end_of_text_is_reserved(name: st
     chat = templated("{{ messages[0].content }}", special=(name, "<s>", "</s>"))
     assert chat.special[name] in chat.reserved
     assert not {chat.special[text] for text in ("<s>", "</s>", "<|bos|>", "<|eos|>")} & chat.reserved
+
+
+def test_begin_and_end_of_text_may_stand_in_a_prompt_whatever_their_names() -> None:
+    ends = ("<|begin_of_text|>", "<|end_of_text|>")
+    backend = templated("", special=("<|mask|>", *ends)).backend
+    chat = Tokenizer(backend, "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", *ends)
+    assert check_ids(chat.encode_chat(user("x")), chat)[0] == chat.special["<|begin_of_text|>"]
+    assert chat.special["<|mask|>"] in chat.reserved
 
 
 def test_without_a_template_markup_is_reserved_too() -> None:

@@ -63,8 +63,11 @@ class Tokenizer:
     @cached_property
     def reserved(self) -> frozenset[int]:
         """Special ids that no prompt may hold: all but those the chat template writes and the begin and end of text."""
-        usual = self.chat_template or ""
-        allowed = {i for text, i in self.special.items() if text in usual or re.fullmatch(r"\W*(bos|eos|s)\W*", text)}
+        usual, ends = self.chat_template or "", (self.bos_token, self.eos_token)
+        allowed = {
+            index for text, index in self.special.items()
+            if text in usual or text in ends or re.fullmatch(r"\W*(bos|eos|s)\W*", text)
+        }  # fmt: skip
         return frozenset(self.special.values()) - allowed
 
     def encode(self, text: str) -> list[int]:
