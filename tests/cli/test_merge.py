@@ -9,8 +9,9 @@ import torch
 
 from tests.adapters import random_adapter
 from tests.cli.test_cli import PROMPT, run_inside
+from tests.training.saves import small_disk
 from trimode.api import BUNDLED, load
-from trimode.models.checkpoint import load_model, save_model
+from trimode.models.checkpoint import MARK, load_model, save_model
 
 pytestmark = pytest.mark.medium
 
@@ -23,6 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields = json.loads((folder / "base" / "config.json").read_text())
     model = load_model(BUNDLED, "float32", "cpu")
     save_model(model, fields | {"dtype": "float32"}, folder / "base")
+    (folder / "base" / MARK).write_text("{}")
     for seed, name in enumerate("ab"):
         random_adapter(model.config, seed, 0.1).save(folder / name, "base")
     random_adapter(model.config, 2, 0.5, targets=("o_proj",), draft=True).save(folder / "swift", "base")
@@ -52,6 +54,7 @@ def test_a_merged_checkpoint_writes_what_model_and_adapter_write(
                               f"y={folder / 'b'}")  # fmt: skip
     names = {path.name for path in (tmp_path / "merged").iterdir()}
     assert {"config.json", "tokenizer.json", "model.safetensors"} <= names
+    assert MARK not in names
     assert load(tmp_path / "merged").model.config.dtype == "float32"
 
 
@@ -101,6 +104,15 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert (output.out, output.err.count("\n")) == ("", 1)
     assert sentence in output.err
     assert not (folder / "new").exists()
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_checkpoint(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(1_000_000):
+        assert run_inside(["merge", str(BUNDLED), str(folder / "a"), "--out", str(tmp_path / "out")], monkeypatch) == 1
+    assert "out: not written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_checkpoint_keeps_its_dtype(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from tests.adapters import random_adapter
 from tests.fakes import lively_model, tiny_config, tiny_model
 from tests.models.checkpoints import refuses
-from trimode.errors import CheckpointError, InvalidInput
+from tests.training.saves import small_disk
+from trimode.errors import CheckpointError, InvalidInput, StorageError
 from trimode.models.adapter_config import TARGETS
 from trimode.models.adapters import Adapted, Adapter, Applied, projections
 from trimode.models.merging import merge, unmerge
@@ -192,6 +193,8 @@ REFUSED = [
     ({"rank_pattern": {"(a+)+$": 3}}, "without signs"),
     ({"rank_pattern": {"o_proj": 0}}, "o_proj"),
     ({"alpha_pattern": {"o_proj": "x"}}, "alpha_pattern"),
+    ({"alpha_pattern": {"o_proj": float("nan")}}, "o_proj the number nan"),
+    ({"lora_alpha": float("inf")}, "alpha is inf"),
 ]  # fmt: skip
 
 
@@ -235,6 +238,14 @@ def test_a_damaged_file_is_named(damage: Callable[[Path], None], sentence: str, 
         Adapter.load(folder, CONFIG)
 
 
+def test_a_full_disk_is_named_and_not_a_libraries_own_error(tmp_path: Path) -> None:
+    with (
+        small_disk(1000),
+        refuses(StorageError, tmp_path / "law" / "adapter_model.safetensors", "could not be written"),
+    ):
+        random_adapter(CONFIG).save(tmp_path / "law", "base")
+
+
 def test_an_adapter_for_another_model_and_a_missing_config_are_refused(folder: Path) -> None:
     with refuses(CheckpointError, "has shape"):
         Adapter.load(folder, tiny_config(hidden_size=32))
@@ -243,7 +254,7 @@ def test_an_adapter_for_another_model_and_a_missing_config_are_refused(folder: P
         Adapter.load(folder, CONFIG)
 
 
-@pytest.mark.parametrize(("given", "sentence"), [(dict(rank=0), "rank is 0"), (dict(alpha=-1.0), "alpha is -1.0"),
+@pytest.mark.parametrize(("given", "sentence"), [(dict(rank=0), "rank is 0"), (dict(alpha=-1.0), "alpha is -1.0"), (dict(alpha=float("inf")), "alpha is inf"),
                                                  (dict(targets=("lm_head",)), "'lm_head'")])  # fmt: skip
 def test_a_new_adapter_checks_its_settings(given: dict[str, Any], sentence: str) -> None:
     with refuses(InvalidInput, sentence):

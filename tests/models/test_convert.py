@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tests.fakes import drain
@@ -15,7 +14,7 @@ from tests.models.families import FAMILIES, reference, write
 from tests.texts import causal_logits
 from trimode.decoding import MODES, build
 from trimode.engine.engine import Engine
-from trimode.errors import CheckpointError, InvalidInput
+from trimode.errors import CheckpointError, InvalidInput, StorageError
 from trimode.models import convert as conversion
 from trimode.models.checkpoint import load_model, read_config, read_json, save_model
 from trimode.models.convert import convert, is_untrained_conversion, mark_trained
@@ -158,6 +157,7 @@ def test_the_dtype_is_the_bases_unless_another_is_asked_for(dtype: str | None, f
 
 REFUSED = [
     ({"model_type": "gpt2"}, ("'gpt2'", "llama, ministral3, mistral")),
+    ({"model_type": ["qwen3"]}, ("'model_type'", "expected type")),
     ({"model_type": "sdar"}, ("'sdar'", "no conversion")),
     ({"model_type": "nemotron_labs_diffusion"}, ("needs no conversion",)),
     ({"mask_token_id": 3}, ("mask token", "no conversion")),
@@ -202,6 +202,22 @@ def test_an_odd_parameter_is_refused_with_what_is_allowed(
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
+@pytest.mark.parametrize("text", ["[]", "{", '"mask"'])
+def test_a_damaged_file_of_the_tokenizer_is_named_and_nothing_left(text: str, tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    (base / "special_tokens_map.json").write_text(text)
+    with refuses(CheckpointError, "special_tokens_map.json"):
+        convert(base, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_a_mask_token_that_is_no_text_is_passed_over(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    path = base / "tokenizer_config.json"
+    path.write_text(json.dumps({**read_json(path), "mask_token": ["<unk>"]}))
+    assert convert(base, tmp_path / "out").mask.text == "<|mask|>"
+
+
 def test_a_folder_with_something_in_it_is_never_written_to(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base")
     for out in (base, base / "config.json"):
@@ -210,11 +226,7 @@ def test_a_folder_with_something_in_it_is_never_written_to(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "error",
-    [
-        OSError(28, "No space left on device"),
-        SafetensorError("Error: I/O error: No space left on device (os error 28)"),
-    ],
+    "error", [OSError(28, "No space left on device"), StorageError("I/O error: No space left on device (os error 28)")]
 )
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,12 +15,12 @@ from tests.models import families
 from tests.models.checkpoints import refuses
 from tests.training.saves import FACTS, make_base, new, run, small_disk
 from trimode.errors import CheckpointError, InvalidInput, StorageError, TrimodeError
-from trimode.models.checkpoint import load_model
+from trimode.models.checkpoint import MARK, load_model
 from trimode.models.transformer import Transformer
 from trimode.numerics.packed import packed
 from trimode.spans import Span
 from trimode.training.checkpoint import Checkpoints
-from trimode.training.export import MARK, export_run, find_stage, write_final
+from trimode.training.export import export_run, find_stage, write_final
 
 
 def make_stage(folder: Path, n: int = 3) -> list[dict[str, Tensor]]:

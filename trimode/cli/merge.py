@@ -17,6 +17,7 @@ def merge(model: Source, adapter: Change, out: Out) -> None:
     """Add an adapter to the weights of its model, and write that as a checkpoint of the same layout and dtype."""
     from trimode.models.adapters import Adapter
     from trimode.models.checkpoint import export, load_model, resolve
+    from trimode.models.complete import complete_folder
     from trimode.models.merging import merge as add
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -24,5 +25,6 @@ def merge(model: Source, adapter: Change, out: Out) -> None:
     folder = resolve(model)
     network = load_model(folder, "float32", "cpu")  # so that the sum is rounded once
     add(network, Adapter.load(adapter, network.config))
-    export(network, folder, out)
+    with complete_folder(out) as made:
+        export(network, folder, made)
     print(f"{adapter} merged into {model}: {out}", file=sys.stderr)

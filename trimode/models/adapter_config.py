@@ -4,6 +4,7 @@ LoRA (arXiv 2106.09685) adds scale * B(A(x)) to a projection; scale is alpha / r
 2312.03732).
 """
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ Pattern = tuple[tuple[str, float], ...]  # (a module's name or its end, its own 
 
 READ = ("peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "lora_dropout", "rank_pattern", "alpha_pattern",
         "bias", "init_lora_weights")  # fmt: skip
-IDLE = ("auto_mapping", "base_model_name_or_path", "inference_mode", "megatron_core", "peft_version",
+IDLE = ("auto_mapping", "base_model_name_or_path", "eva_config", "inference_mode", "megatron_core", "peft_version",
         "qalora_group_size", "revision", "runtime_config", "task_type")  # fmt: skip
 STARTS = ("gaussian", "eva", "orthogonal")  # beside true and false, ways to begin that leave the base weights alone
 REASONS = {
@@ -48,6 +49,8 @@ class AdapterConfig:
         check_options(self)
         if not self.targets:
             raise InvalidInput(f"targets are empty, allowed are {', '.join(TARGETS)}")
+        if not math.isfinite(self.alpha):
+            raise InvalidInput(f"alpha is {self.alpha}, allowed is a finite number")
 
     def covers(self, path: str) -> bool:
         """Whether a module is one of the targets."""
@@ -130,6 +133,6 @@ def _pattern(fields: Json, name: str, kind: type | tuple[type, ...]) -> Pattern:
     for module in given:
         if not re.fullmatch(r"[\w.]+", module):
             raise CheckpointError(f"{FILE}: {name} names {module!r:.60}, supported are names of modules without signs")
-        if read(given, module, kind, f"{FILE}: {name}") <= 0:
+        if not 0 < read(given, module, kind, f"{FILE}: {name}") < math.inf:
             raise CheckpointError(f"{FILE}: {name} gives {module} the number {given[module]}, allowed is above 0")
     return tuple(given.items())

@@ -12,7 +12,6 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trimode.cache import KVCache
@@ -146,9 +145,8 @@ class Adapter(nn.Module):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.named().items()}
         mark = {"draft": "true"} if self.draft else {}
-        save_file(state, folder / WEIGHTS, metadata={"format": "pt"} | mark)
+        weights.write(folder / WEIGHTS, {name: row.detach().cpu() for name, row in self.named().items()}, **mark)
         (folder / FILE).write_text(json.dumps(spell(self.settings, base), indent=2) + "\n", "utf-8")
 
     @torch.no_grad()

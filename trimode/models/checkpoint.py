@@ -21,6 +21,7 @@ SAME_NAME = ("llama", "ministral3", "mistral", "nemotron_labs_diffusion", "qwen2
 FAMILIES = {name: name for name in SAME_NAME} | {"Fast_dLLM_Qwen": "fast_dllm_v2"}  # model_type -> file of this folder
 FILES = ("*.json", "*.safetensors", "*.jinja")
 GENERATION_CONFIG = ("temperature", "top_k", "top_p", "repetition_penalty")  # read where it says do_sample
+MARK = "trimode_export.json"  # says where training's weights come from, so it stays with them
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -155,10 +156,10 @@ def export(model: Transformer, source: Path, folder: Path, max_shard: str = "5GB
 
 
 def copy_small_files(source: Path, folder: Path) -> None:
-    """Configuration, tokenizer and chat template, as they are."""
+    """Configuration, tokenizer and chat template, as they are; nothing that speaks of the weights."""
     for pattern in ("*.json", "*.jinja"):
         for path in source.glob(pattern):
-            if path.name != weights.INDEX:
+            if path.name not in (weights.INDEX, MARK):
                 shutil.copyfile(path, folder / path.name)
 
 

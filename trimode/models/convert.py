@@ -5,23 +5,31 @@ What the base computes stays as it is, which is checked on the written files; di
 
 import errno
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from trimode.config import Json, ModelConfig, read_optional
-from trimode.errors import CheckpointError, InvalidInput, StorageError
+from trimode.config import Json, ModelConfig, read, read_optional
+from trimode.errors import CheckpointError, InvalidInput
 from trimode.models import mask_token as masks
 from trimode.models import weights
-from trimode.models.checkpoint import DTYPES, FAMILIES, family, load_model, read_config, read_json, resolve, tensors
+from trimode.models.checkpoint import (
+    DTYPES,
+    FAMILIES,
+    copy_small_files,
+    family,
+    load_model,
+    read_config,
+    read_json,
+    resolve,
+    tensors,
+)  # fmt: skip
+from trimode.models.complete import complete_folder
 from trimode.models.mask_token import MaskToken
 from trimode.models.probe import Probe, compare, probe
 from trimode.models.transformer import Transformer
@@ -31,7 +39,6 @@ CAUSAL = ("llama", "ministral3", "mistral", "qwen2", "qwen3", "seed_oss")
 LAYOUTS: Mapping[str, tuple[str, ...]] = {"keep": CAUSAL, "nemotron": ("ministral3", "mistral")}
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 LARGEST_BLOCK = 1024
-REPLACED = ("config.json", weights.INDEX, "trimode_export.json")  # say something about the base's own weights
 UNTRAINED = 0.01  # a row this much shorter than the usual one has never been trained
 WHOLE = ("joint", "sft")  # stages that train all weights for all modes
 NEMOTRON: Json = {
@@ -96,7 +103,7 @@ def convert(
     mask = masks.choose(Tokenizer.load(source), config, fields, settings, mask_token)
     name = source.resolve().name if Path(base).is_absolute() else str(base)  # no folders of this machine
     new = _fields(fields, config, mask, block_size, layout) | {"trimode": {"converted_from": name, "trained": []}}
-    with _appears_complete(target) as folder:
+    with complete_folder(target) as folder:
         written, before = _write(source, config, new, mask, folder)
         after = probe(load_model(folder, config.dtype, "cpu"), config.vocab_size, mask.id)
         difference = compare(before, after, config.dtype)
@@ -130,7 +137,7 @@ def _check_parameters(out: Path, block_size: int, layout: str, dtype: str | None
 
 def _check_base(fields: Json, layout: str) -> None:
     """Say why a checkpoint cannot be converted; what the network itself cannot do is refused where config is read."""
-    name, where = fields.get("model_type"), "config.json"
+    name, where = read(fields, "model_type", str), "config.json"
     if fields.get("quantization_config"):
         raise CheckpointError(f"{where}: quantization_config is there; a conversion needs the weights before that")
     if isinstance(fields.get("text_config"), dict):
@@ -180,22 +187,6 @@ def _rope_parameters(base: Json, config: ModelConfig) -> dict[str, Any]:
     return out | ({"attention_factor": config.rope.attention_factor} if config.rope.kind == "yarn" else {})
 
 
-@contextmanager
-def _appears_complete(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to write into, which becomes `out` at the end, and is gone after an error."""
-    folder = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-        folder.rename(out)
-    except (OSError, SafetensorError) as error:  # the latter is how a full disk reads from the library that writes
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        reason = f"the disk is full ({getattr(error, 'strerror', None) or error})" if full else str(error)
-        raise StorageError(f"{out}: not written, {reason}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _write(source: Path, config: ModelConfig, fields: Json, mask: MaskToken, folder: Path) -> tuple[Report, Probe]:
     """Weights, config.json, the tokenizer's files and the rest. Also says what the base computes."""
     model = load_model(source, config.dtype, "cpu")
@@ -205,9 +196,7 @@ def _write(source: Path, config: ModelConfig, fields: Json, mask: MaskToken, fol
     counts = [sum(p.numel() for p in some) for some in (model.parameters(), parameters.values())]
     if (free := shutil.disk_usage(folder).free) < counts[1] * size:
         raise OSError(errno.ENOSPC, f"{counts[1] * size:,} bytes are needed and {free:,} free")
-    for path in (*source.glob("*.json"), *source.glob("*.jinja")):
-        if path.name not in REPLACED:
-            shutil.copyfile(path, folder / path.name)
+    copy_small_files(source, folder)
     masks.write(mask, folder)
     (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
     weights.save(folder, parameters, tensors(read_config(folder)), DTYPES[config.dtype])

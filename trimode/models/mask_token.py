@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trimode.config import Json, ModelConfig
 from trimode.errors import CheckpointError, InvalidInput
+from trimode.models.checkpoint import read_json
 from trimode.tokenizer import Tokenizer
 
 NEW = (
@@ -92,7 +93,7 @@ def _candidates(tokenizer: Tokenizer, settings: Json) -> Iterator[tuple[str, str
     """Special tokens that may serve, the best first: made to be a mask, then reserved for whatever comes."""
     own = settings.get("mask_token")
     for text in (own.get("content") if isinstance(own, dict) else own, *KNOWN):
-        if text in tokenizer.special:
+        if isinstance(text, str) and text in tokenizer.special:
             yield text, "the tokenizer's own mask"
     if NVIDIA in tokenizer.special:
         yield NVIDIA, "reserved and unused, the one NVIDIA's conversions take"
@@ -135,9 +136,9 @@ def _enter(settings: dict[str, Any], mask: MaskToken, entry: dict[str, Any]) -> 
         settings["added_tokens_decoder"][str(mask.id)] = entry
 
 
-def _edit(path: Path, change: Any) -> None:
+def _edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Read a JSON object, change it, write it back; a file that is not there stays so."""
     if path.exists():
-        fields = json.loads(path.read_text("utf-8"))
+        fields = dict(read_json(path))
         change(fields)
         path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trimode.errors import CheckpointError
+from trimode.errors import CheckpointError, StorageError
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 Tensors = tuple[str, tuple[tuple[str, int], ...]]  # (our parameter, ((their tensor, rows), ...))
@@ -116,10 +116,18 @@ def save(
                 parts = rows.detach().to("cpu", dtype).split([n for _, n in pieces[parameter]])
                 state.update((name, row) for (name, _), row in zip(pieces[parameter], parts, strict=True))
         if folder is not None:
-            save_file({name: state[name].contiguous() for name in names}, folder / file, metadata={"format": "pt"})
+            write(folder / file, {name: state[name] for name in names})
     if plan.is_sharded and folder is not None:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def write(path: Path, state: Mapping[str, Tensor], **marks: str) -> None:
+    """One file, with texts beside its tensors. Raises StorageError for a full disk, whose error is no OSError here."""
+    try:
+        save_file({name: row.contiguous() for name, row in state.items()}, path, metadata={"format": "pt"} | marks)
+    except SafetensorError as error:
+        raise StorageError(f"{path} could not be written ({error})") from error
 
 
 def _with_bias(name: str) -> tuple[str, ...]:

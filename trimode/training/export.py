@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -17,17 +16,16 @@ from trimode import __version__
 from trimode.config import Json
 from trimode.errors import CheckpointError, InvalidInput, StorageError
 from trimode.models import weights
-from trimode.models.checkpoint import DTYPES, copy_small_files, empty, read_config, tensors
+from trimode.models.checkpoint import DTYPES, MARK, copy_small_files, empty, read_config, tensors
 from trimode.training import checkpoint, state
 from trimode.training.folders import by_first, in_step, is_first, led_by_first, partial_name, settle, write_json
-
-MARK = "trimode_export.json"  # says where the weights come from; `write_final` replaces a folder that has it
 
 
 def write_final(model: nn.Module, base: Path, out: Path) -> None:
     """Write a model with the small files of `base`, in the dtype that its config.json names. Collective.
 
-    `out` is complete or absent, and only an earlier export is replaced. Raises InvalidInput, CheckpointError.
+    `out` is complete or absent, and only an earlier export (it has MARK) is replaced. Raises InvalidInput,
+    CheckpointError.
     """
     held = state.named(model)
 
@@ -106,7 +104,7 @@ def _write(held: Mapping[str, Tensor], base: Path, out: Path, read: Callable[[st
         led_by_first(write)
         by_first(lambda: write_json(partial / MARK, {**origin, "trimode": __version__}))
         by_first(lambda: settle(partial, out))
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise StorageError(f"{out} could not be written, {state.reason(error)}") from error
     finally:
         if is_first():
