@@ -94,6 +94,8 @@ def test_changes_reach_the_recipe_every_stage_or_one(tmp_path: Path) -> None:
         ('tokenizer = "words"', "", "either source, or both config and tokenizer"),
         ("noise = { block_sizes = [8] }", "noise = 8", "stage 'ar': noise is 8, a table is expected"),
         ("block_sizes = [8]", "block_sizes = 8", "block_sizes is 8, a list is expected"),
+        ("steps = 3", 'lora = { targets = ["o_prj"] }', "stage 'ar': lora: targets is ['o_prj'], allowed are q_proj"),
+        ("steps = 3", "lora = { targets = [] }", "stage 'ar': lora: targets is [], allowed are q_proj"),
         ("[defaults]", "[default]", "the recipe has an unknown key 'default': did you mean 'defaults'?"),
         ("[defaults]", "[defaults", "not readable as TOML"),
     ],

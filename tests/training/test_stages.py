@@ -116,6 +116,8 @@ def test_an_adapter_is_trained_above_a_frozen_model(tmp_path: Path, monkeypatch:
     recipe = read_recipe(path, changes)
     with monkeypatch.context() as patch:
         assert not run(recipe, ALONE, stopping_at(3, patch))
+    with pytest.raises(InvalidInput, match=r"lora was .*'alpha': 32.0.* and is now .*'alpha': 64"):
+        run(read_recipe(path, (*changes, "stage.second.lora.alpha=64")), ALONE)
     assert run(recipe, ALONE)
     first, second, third = (tmp_path / "run" / name / "final" for name in ("first", "second", "third"))
     assert equal(weights(first), weights(third))
@@ -141,13 +143,15 @@ def test_what_cannot_be_trained_is_a_sentence(tmp_path: Path, change: str, sente
         run(read_recipe(write_run(tmp_path), (change,)), ALONE)
 
 
-def test_what_several_processes_cannot_do_is_refused_before_the_first_stage(tmp_path: Path) -> None:
+def test_what_cannot_be_done_here_is_refused_before_the_first_stage(tmp_path: Path) -> None:
     world = World(rank=0, size=2, device=ALONE.device)
     path = write_run(tmp_path)
     with pytest.raises(InvalidInput, match="'second': optimizer is 'muon', which needs whole matrices"):
         run(read_recipe(path, ("stage.second.optimizer=muon",)), world)
     with pytest.raises(InvalidInput, match="'second': streams is 3, allowed are multiples of 2"):
         run(read_recipe(path, ("stage.second.streams=3",)), world)
+    with pytest.raises(InvalidInput, match="'second': compile is true, but layers with an adapter are never compiled"):
+        run(read_recipe(path, ("stage.second.kind=lora", "stage.second.compile=true")), ALONE)
     assert not (tmp_path / "run").exists()
 
 

@@ -45,6 +45,8 @@ def refuse(stage: Stage, world: World) -> None:
         raise InvalidInput(
             f"stage {stage.name!r}: optimizer is 'muon', which needs whole matrices on one process; use 'adamw' here"
         )
+    if stage.kind in ADAPTERS and stage.compile:
+        raise InvalidInput(f"stage {stage.name!r}: compile is true, but layers with an adapter are never compiled")
 
 
 def loader(config: ModelConfig, source: Path | None, seed: int) -> Load:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from trimode.errors import InvalidInput
+from trimode.models.adapter_config import TARGETS
 from trimode.numerics.noise import Noise
 from trimode.options import check_options, option
 from trimode.training.tables import Pattern, build, change, merged, refuse_unknown
@@ -72,10 +73,13 @@ class Lora:
 
     rank: int = option(16, "inner width of the adapter", low=1)
     alpha: float = option(32.0, "its products are scaled by alpha / rank", low=0.0, is_open=True)
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: tuple[str, ...] = TARGETS
 
     def __post_init__(self) -> None:
         check_options(self)
+        for target in self.targets or ("",):
+            if target.rpartition(".")[2] not in TARGETS:
+                raise InvalidInput(f"targets is {list(self.targets)}, allowed are {', '.join(TARGETS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
