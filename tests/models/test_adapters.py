@@ -239,11 +239,15 @@ def test_a_damaged_file_is_named(damage: Callable[[Path], None], sentence: str, 
 
 
 def test_a_full_disk_is_named_and_not_a_libraries_own_error(tmp_path: Path) -> None:
-    with (
-        small_disk(1000),
-        refuses(StorageError, tmp_path / "law" / "adapter_model.safetensors", "could not be written"),
-    ):
-        random_adapter(CONFIG).save(tmp_path / "law", "base")
+    folder = tmp_path / "law"
+    with small_disk(1000), refuses(StorageError, folder / "adapter_model.safetensors", "could not be written"):
+        random_adapter(CONFIG).save(folder, "base")
+
+
+def test_how_an_adapter_began_does_not_matter_where_the_base_is_the_same(folder: Path) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"init_lora_weights": "eva", "eva_config": {"rho": 2.0}}))
+    assert Adapter.load(folder, CONFIG).settings.rank == 4
 
 
 def test_an_adapter_for_another_model_and_a_missing_config_are_refused(folder: Path) -> None:
@@ -254,7 +258,8 @@ def test_an_adapter_for_another_model_and_a_missing_config_are_refused(folder: P
         Adapter.load(folder, CONFIG)
 
 
-@pytest.mark.parametrize(("given", "sentence"), [(dict(rank=0), "rank is 0"), (dict(alpha=-1.0), "alpha is -1.0"), (dict(alpha=float("inf")), "alpha is inf"),
+@pytest.mark.parametrize(("given", "sentence"), [(dict(rank=0), "rank is 0"), (dict(alpha=-1.0), "alpha is -1.0"),
+                                                 (dict(alpha=float("inf")), "alpha is inf"),
                                                  (dict(targets=("lm_head",)), "'lm_head'")])  # fmt: skip
 def test_a_new_adapter_checks_its_settings(given: dict[str, Any], sentence: str) -> None:
     with refuses(InvalidInput, sentence):
