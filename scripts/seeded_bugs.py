@@ -32,6 +32,14 @@ PREEMPTION = "tests/engine/test_preemption.py"
 VISIBILITY = "tests/numerics/test_visibility.py"
 SAMPLING = "tests/numerics/test_sampling.py"
 NATIVE = "tests/models/test_native.py::test_a_long_text_in_one_forward_is_that_of_torch"
+NOISE = "tests/numerics/test_noise.py::test_the_expected_weight_of_every_slot_is_exactly_one"
+PACKED = "tests/numerics/test_packed.py"
+SAMPLES = "tests/training/test_samples.py"
+ENCODING = "tests/training/test_encoding.py"
+FEED = "tests/training/test_feed.py"
+TRAINER = "tests/training/test_trainer.py"
+RESUMED = "tests/training/test_stages.py::test_a_stopped_run_gone_on_with_is_as_never_stopped"
+ADAPTERS = "tests/models/test_adapters.py"
 CAUSAL = "limits=[(i // span.block + 1) * span.block for i in range(n)]"
 
 
@@ -120,6 +128,39 @@ BUGS = (
         "return Layer(sets[-1], sets[-1],", NATIVE),
     bug("a native row sees one commit fewer", "models/native.py", "limits += [past + limit for limit in part.limits]",
         "limits += [max(past + limit - 1, 1) for limit in part.limits]", NATIVE),
+    bug("a block weighs the same however many are masked", "numerics/noise.py", "return ((slots, n / k),)",
+        "return ((slots, 1.0),)", NOISE),
+    bug("the complementary view weighs as much as the first", "numerics/noise.py", "(others, n / (2 * (n - k)))",
+        "(others, n / (2 * k))", NOISE),
+    bug("a training canvas sees its own clean copy", "numerics/packed.py",
+        "torch.from_numpy((key < limit) |", "torch.from_numpy((key < past) |", PACKED),
+    bug("a causal row learns its own token", "training/samples.py", "Target(row=i - 1, label=commit[i], weight=1.0)",
+        "Target(row=i, label=commit[i], weight=1.0)", SAMPLES),
+    bug("what hangs over the end of an answer is clean text", "training/samples.py",
+        "*[special.mask_token_id] * piece.tail]", "*document.tokens[piece.end : piece.end + piece.tail]]", SAMPLES),
+    bug("the end of text is learned twice", "training/encoding.py", "(*prompt, *parts[-1], *end)",
+        "(*prompt, *parts[-1], *end, *end)", ENCODING),
+    bug("the token that ends an answer is not learned", "training/encoding.py",
+        "stop = tokens.index(ending, start) + 1", "stop = tokens.index(ending, start)", ENCODING),
+    bug("every epoch has the same noise", "training/feed.py", "f\"{self.seed}:{epoch}:{index}\"",
+        "f\"{self.seed}:{index}\"", FEED),
+    bug("the number of processes changes the order", "training/feed.py",
+        "first = step * self.streams + rank * share", "first = (step + rank) * share", FEED),
+    bug("a micro-batch's own counts divide its loss", "training/trainer.py",
+        "loss = value(sums, counts, weights) * world.size",
+        "loss = value(sums, parts.root.objective.counts(batch), weights) * world.size", TRAINER),
+    bug("a spike reaches the weights", "training/trainer.py",
+        "        _guard(stage, parts, state, measured.loss, measured.parts)\n", "", TRAINER),
+    bug("a run gone on with forgets its step", "training/stages.py", "Progress(step=facts[\"step\"],",
+        "Progress(step=0,", RESUMED),
+    bug("the verifier's row is that of the slot itself", "training/batch.py",
+        "(row, spelled.offsets[row] - 1, spelled.starts[row])", "(row, spelled.offsets[row], spelled.starts[row])",
+        "tests/training/test_drafter.py::test_a_verifier_names_the_position_of_its_slot"),
+    bug("a drafter in training holds for every row", "models/adapters.py", "rows=rows if self.adapter.draft else None",
+        "rows=None", ADAPTERS),
+    bug("a drafter in serving holds for every row", "engine/runner.py", "rows[drafter] = list(visibility.draft_rows)",
+        "rows[drafter] = list(range(start))", "tests/engine/test_adapters.py"),
+    bug("merging forgets the scale", "models/adapters.py", "return self.scale * (self.B", "return (self.B", ADAPTERS),
 )  # fmt: skip
 
 
