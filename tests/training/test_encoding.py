@@ -87,6 +87,13 @@ def test_a_template_that_ends_answers_with_the_end_of_text_is_told_what_it_is() 
     assert targets(document) == [" 2<|eos|>", " <|im_end|> is text<|eos|>"]
 
 
+def test_a_conversation_is_learned_as_it_is_served() -> None:
+    words = Tokenizer(byte_tokenizer().backend, BRACKETS, "<|bos|>", "<|im_end|>")
+    learned = Encoder(words, EOS).document({"messages": TALK[1:]})
+    assert list(learned.tokens) == words.encode_chat(TALK[1:], add_generation_prompt=False)
+    assert targets(learned) == [" 2<|im_end|>", " <|im_end|> is text<|im_end|>"]
+
+
 def test_an_answer_may_be_empty_and_an_assistant_that_speaks_first_is_context() -> None:
     greeting = [{"role": "assistant", "content": "Hello."}, *TALK[1:2], {"role": "assistant", "content": ""}]
     assert targets(ENCODER.document({"messages": greeting})) == ["<|im_end|>"]
@@ -144,7 +151,8 @@ def test_a_single_token_with_no_end_of_text_is_nothing_to_learn() -> None:
 def test_the_digest_follows_all_that_decides_the_tokens() -> None:
     digests = {encoder(template).digest for template in (None, THOUGHTFUL, BRACKETS)}
     digests |= {Encoder(BYTES, None).digest, ENCODER.digest, Encoder(byte_tokenizer(), EOS).digest}
-    assert len(digests) == 5
+    digests |= {Encoder(Tokenizer(byte_tokenizer().backend, BRACKETS, "<|bos|>", end), EOS).digest for end in "ab"}
+    assert len(digests) == 7
 
 
 def test_an_empty_prompt_is_no_token_to_predict_from() -> None:

@@ -25,7 +25,7 @@ class Encoder:
     def digest(self) -> str:
         """sha256 of all that decides which tokens a row becomes."""
         parts = (self.tokenizer.backend.to_str(), self.tokenizer.chat_template or "", self.tokenizer.bos_token,
-                 str(self.eos_token_id))  # fmt: skip
+                 self.tokenizer.eos_token, str(self.eos_token_id))  # fmt: skip
         return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
@@ -112,9 +112,11 @@ class Encoder:
             yield start, stop
 
     def _chat(self, messages: Sequence[Message], *, opened: bool) -> tuple[int, ...]:
-        end = "" if self.eos_token_id is None else self.tokenizer.backend.id_to_token(self.eos_token_id)
+        ends = {}
+        if not self.tokenizer.eos_token and self.eos_token_id is not None:  # else as in serving
+            ends["eos_token"] = self.tokenizer.backend.id_to_token(self.eos_token_id) or ""
         try:
-            return tuple(self.tokenizer.encode_chat(messages, add_generation_prompt=opened, eos_token=end or ""))
+            return tuple(self.tokenizer.encode_chat(messages, add_generation_prompt=opened, **ends))
         except InvalidInput as error:
             if self.tokenizer.chat_template is None:
                 raise
