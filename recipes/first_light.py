@@ -11,10 +11,11 @@ import argparse
 import json
 import random
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from recipes.tokenizer import LISTING, RESERVED, VOCABULARY, library
+from recipes.toy_base import write_rows
 from trimode.evaluation.tasks import TASKS, example
 from trimode.tokenizer import Tokenizer
 from trimode.training.corpus import read_files
@@ -51,11 +52,6 @@ def copies(count: int, tokenizer: Tokenizer) -> Iterator[dict[str, object]]:
         rng = random.Random(f"copy/{index}")
         text = tokenizer.decode(rng.choices(range(len(RESERVED), VOCABULARY), k=rng.randint(8, 48)))
         yield {"prompt": text + "\n", "completion": text}
-
-
-def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def main() -> None:
