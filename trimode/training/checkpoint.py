@@ -29,7 +29,17 @@ from trimode.training.folders import by_first, clear, is_spread, partial_name, r
 
 FORMAT = 1  # of the folder; a reader refuses what is newer than itself
 FACTS = "facts.json"
-FIXED = ("kind", "seed", "data", "rows", "streams", "block_sizes", "optimizer", "model")  # facts a resumed run shares
+FIXED = (
+    "kind",
+    "seed",
+    "data",
+    "rows",
+    "streams",
+    "block_sizes",
+    "optimizer",
+    "lora",
+    "model",
+)  # facts a resumed run shares
 
 
 @dataclass(frozen=True, slots=True)
