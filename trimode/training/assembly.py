@@ -173,7 +173,8 @@ def specials(config: ModelConfig, tokenizer: Tokenizer, noise: Noise | None) -> 
     if config.mask_token_id is None and noise is not None:
         raise InvalidInput(f"{config.model_type}: the checkpoint has no mask token (trimode convert adds one)")
     names: Mapping[str, int] = tokenizer.special
-    fim = tuple(names[name] for name in FIM) if all(name in names for name in FIM) else None
+    is_marked = all(names.get(name, config.vocab_size) < config.vocab_size for name in FIM)
+    fim = tuple(names[name] for name in FIM) if is_marked else None
     return Special(
         mask_token_id=config.mask_token_id or 0,
         eos_token_id=config.eos_token_ids[0] if config.eos_token_ids else None,
