@@ -1,5 +1,6 @@
 """`trimode train` as a user meets it: files in, a checkpoint out, signals heeded, one sentence for bad input."""
 
+import json
 import os
 import signal
 import subprocess
@@ -48,7 +49,7 @@ def test_a_recipe_becomes_a_checkpoint_that_writes_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_run_with_a_checkpoint_to_go_on_from(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -89,6 +90,19 @@ def test_a_dry_run_prints_what_every_stage_would_take_and_writes_nothing(tmp_pat
     for fact in ("first (ar)", "second (joint)", "parameters", "tokens", "memory per GPU", "2 x h100", "not measured"):
         assert fact in done.stdout
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.medium
+def test_a_dry_run_of_an_adapter_has_no_moments_for_the_frozen_model(tmp_path: Path) -> None:
+    path = write_run(tmp_path, ADAPTERS)
+    config = tmp_path / "config.json"
+    wide = json.loads(config.read_text("utf-8")) | {"hidden_size": 4096, "intermediate_size": 8192}
+    config.write_text(json.dumps(wide), "utf-8")
+    done = train(path, "--dry-run", "--set", "lora.rank=2")
+    assert done.returncode == 0, done.stderr
+    moments = [line.split()[1] for line in done.stdout.splitlines() if line.strip().startswith("moments")]
+    assert moments[0] == moments[1] != "0.0"
+    assert moments[2:] == ["0.0", "0.0"]
 
 
 @pytest.mark.medium

@@ -59,6 +59,13 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     assert read(tmp_path) == [{"step": 1}, {"step": 2}]
 
 
+@pytest.mark.parametrize("bad", [b"\0\0\0\xff\n", b"{\n", b"3\n", b"{}\n", b'{"step": "x"}\n'])
+def test_a_damaged_line_is_dropped_and_no_other(tmp_path: Path, bad: bytes) -> None:
+    (tmp_path / FILE).write_bytes(b'{"step": 1}\n' + bad + b'{"step": 2}\n')
+    drop_after(tmp_path / FILE, 5)
+    assert read(tmp_path) == [{"step": 1}, {"step": 2}]
+
+
 def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     with Metrics(tmp_path, "joint", steps=10) as metrics:

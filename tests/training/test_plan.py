@@ -195,8 +195,9 @@ def stage(kind: str, rows: int, **noise: object) -> SimpleNamespace:
         (stage("joint", 1000, all_masked_share=0.2), 500, 500, 0.2 + 0.8 * 33 / 64),
         (stage("sft", 900, views=2), 300, 600, 0.5),
         (stage("drafter", 1000, drafts=True), 500, 500, 1.0),
+        (stage("drafter", 1000), 500, 500, 1.0),
     ],
-    ids=["ar", "joint", "sequence", "all masked", "two views", "drafter"],
+    ids=["ar", "joint", "sequence", "all masked", "two views", "drafter", "drafter by its kind"],
 )
 def test_a_stage_asks_for_full_packs_of_targets(of: SimpleNamespace, clean: int, noised: int, masked: float) -> None:
     load = stage_load(of)

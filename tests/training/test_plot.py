@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,14 @@ def test_without_a_recipe_stages_are_in_the_order_of_their_names(tmp_path: Path)
     for recipe in run.glob("*/recipe.toml"):
         recipe.write_text("not toml [")
     assert [stage.name for stage in read(run)] == ["both", "warm"]
+
+
+def test_stages_of_several_recipes_are_in_the_order_in_which_they_ended(tmp_path: Path) -> None:
+    for ended, name in enumerate(("causal", "both", "adapter")):
+        write(tmp_path / name, [line(1, ar=1.0)])
+        os.utime(tmp_path / name / "metrics.jsonl", (ended, ended))
+        (tmp_path / name / "recipe.toml").write_text(f'[[stage]]\nname = "{name}"\n')
+    assert [stage.name for stage in read(tmp_path)] == ["causal", "both", "adapter"]
 
 
 def test_the_folder_of_a_stage_is_a_run_of_one_stage(tmp_path: Path) -> None:

@@ -98,6 +98,12 @@ def test_changes_reach_the_recipe_every_stage_or_one(tmp_path: Path) -> None:
         ("steps = 3", "lora = { targets = [] }", "stage 'ar': lora: targets is [], allowed are q_proj"),
         ("[defaults]", "[default]", "the recipe has an unknown key 'default': did you mean 'defaults'?"),
         ("[defaults]", "[defaults", "not readable as TOML"),
+        ("seed = 7", "seed = 99999999999999999999", "the recipe: seed is 99999999999999999999, allowed is 0 to"),
+        (
+            '[model]\nconfig = "config.json"\ntokenizer = "words"',
+            'model = "base"',
+            "[model], [data] and [defaults] are",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, old: str, new: str, sentence: str) -> None:
@@ -111,6 +117,33 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, old: str, new: st
 def test_a_change_that_reaches_nothing_is_refused(tmp_path: Path, change: str) -> None:
     with pytest.raises(InvalidInput):
         recipe(tmp_path, TEXT, change)
+
+
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        (TEXT, "stage.ar.steps.x=3"),
+        (TEXT, "seed.x=3"),
+        (TEXT, "stage.joint.noise.block_sizes.x=3"),
+        (TEXT.partition("[[stage]]")[0] + '[stage]\nname = "ar"', "steps=3"),
+        ('stage = ["ar"]' + TEXT.partition("[[stage]]")[0], "steps=3"),
+        (TEXT, "model=3"),
+    ],
+)
+def test_a_change_of_what_has_no_parts_is_a_sentence(tmp_path: Path, text: str, change: str) -> None:
+    with pytest.raises(InvalidInput, match=r"has no parts|are tables"):
+        recipe(tmp_path, text, change)
+
+
+def test_the_text_that_is_kept_has_the_changes_and_is_a_recipe(tmp_path: Path) -> None:
+    made = recipe(tmp_path, TEXT, "seed=8", "stage.joint.steps=5\n")
+    assert "# --set 'seed=8'\n" in made.text
+    assert recipe(tmp_path, made.text).seed == 7
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        read_recipe(tmp_path)
 
 
 def test_a_missing_recipe_is_a_sentence(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """A recipe's stages run one after the other, go on where they were stopped, and leave checkpoints that serve."""
 
+import json
+import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +96,11 @@ def test_a_run_that_would_go_on_differently_is_refused_unless_forced(
     path = write_run(tmp_path, RECIPE.replace('[[stage]]\nname = "first"\nkind = "ar"\n', ""))
     with monkeypatch.context() as patch:
         assert not run(read_recipe(path), ALONE, stopping_at(3, patch))
+    folder = tmp_path / "run" / "second"
+    before = {path: path.read_bytes() for path in (folder / "recipe.toml", *sorted((folder / "base").iterdir()))}
     with pytest.raises(InvalidInput, match=change.partition("=")[0].removeprefix("noise.")):
         run(read_recipe(path, (change,)), ALONE)
+    assert before == {path: path.read_bytes() for path in before}
     if change == "seed=1":
         assert run(read_recipe(path, (change,)), ALONE, force=True)
 
@@ -125,6 +131,16 @@ def test_an_adapter_is_trained_above_a_frozen_model(tmp_path: Path, monkeypatch:
     assert adapter.draft == (kind == "drafter")
     assert all(pair.B.abs().max() > 0 for pair in adapter.pairs())
     assert [line["step"] for line in metrics(tmp_path / "run" / "second")] == [1, 2, 3, 4]
+    shutil.rmtree(second)
+    with pytest.raises(InvalidInput, match=r"lora was .*'alpha': 32.0.* and is now .*'alpha': 8.0"):
+        run(read_recipe(path, (*changes, "stage.second.lora.alpha=8.0")), ALONE)
+
+
+def test_a_signal_after_the_last_step_of_a_stage_begins_no_other(tmp_path: Path) -> None:
+    recipe, seen = read_recipe(write_run(tmp_path), ("stage.first.steps=1",)), Interrupts(signal.SIGTERM)
+    assert run(replace(recipe, stages=recipe.stages[:1]), ALONE)
+    assert not run(recipe, ALONE, seen)
+    assert not (tmp_path / "run" / "second").exists()
 
 
 @pytest.mark.parametrize(
@@ -136,11 +152,28 @@ def test_an_adapter_is_trained_above_a_frozen_model(tmp_path: Path, monkeypatch:
         ("model.tokenizer=config.json", "config.json is no folder"),
         ("stage.first.kind=lora", "stage 'first': an adapter needs a trained model"),
         ("micro=3", "streams is 2, allowed are multiples of 3"),
+        ("stage.second.data.train=['none.jsonl']", "none.jsonl"),
+        ("data.heldout=[]", "stage 'second': evaluate_every is 2, but data.heldout names no file"),
     ],
 )
 def test_what_cannot_be_trained_is_a_sentence(tmp_path: Path, change: str, sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         run(read_recipe(write_run(tmp_path), (change,)), ALONE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_words_that_the_model_does_not_know_are_a_sentence(tmp_path: Path) -> None:
+    path = write_run(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(fields | {"vocab_size": 50}), "utf-8")
+    with pytest.raises(InvalidInput, match=r"texts.jsonl: the tokenizer gives the token \d+, the model knows 0 to 49"):
+        run(read_recipe(path), ALONE)
+
+
+def test_an_adapter_by_muon_is_refused(tmp_path: Path) -> None:
+    path = write_run(tmp_path, RECIPE + '[[stage]]\nname = "third"\nkind = "lora"\noptimizer = "muon"\n')
+    with pytest.raises(InvalidInput, match="'third': optimizer is 'muon', an adapter's are 'adamw' alone"):
+        run(read_recipe(path), ALONE)
 
 
 def test_what_cannot_be_done_here_is_refused_before_the_first_stage(tmp_path: Path) -> None:

@@ -173,6 +173,13 @@ def test_held_out_texts_are_measured_under_always_the_same_noise() -> None:
     assert made.root.training
 
 
+def test_held_out_losses_that_are_not_finite_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimode.training.trainer.evaluate", lambda stage, parts: {"ar": float("nan")})
+    made = replace(parts(), heldout=Feed())
+    with pytest.raises(TrimodeError, match=r"step 2: the held-out losses are .*nan.*there is no checkpoint yet"):
+        train(replace(STAGE, evaluate_every=2), made, Progress())
+
+
 def test_a_step_uses_the_gradient_of_its_own_batch_alone() -> None:
     stage = replace(STAGE, steps=3, learning_rate=0.0, streams=3)
     made = run(stage, feed=Feed(noise=None, streams=3))

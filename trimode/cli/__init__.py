@@ -32,7 +32,7 @@ app.command()(train)
 
 
 def main() -> None:
-    """Run a verb. Exit codes: 0 done, 1 the machine failed (disk, memory), 2 bad input, 130 interrupted."""
+    """Run a verb. Exit codes: 0 done, 1 the machine failed (disk, memory), 2 bad input, 130 or 143 interrupted."""
     try:
         app()
     except TrimodeError as error:

@@ -45,18 +45,18 @@ def train(
         return
     if world.rank == 0:
         print("trimode: stopped as asked, with a checkpoint; the same command goes on from there", file=sys.stderr)
-    raise typer.Exit(130 if interrupts.signal == signal.SIGINT else 0)
+    raise typer.Exit(128 + (interrupts.signal or signal.SIGTERM))  # not 0: what comes next must not take it for done
 
 
 def preview(recipe: "Recipe", machines: str) -> None:
     """Print what every stage would take on some machines, by formulas."""
-    from trimode.training.assembly import configuration
+    from trimode.training.assembly import configuration, n_trained
     from trimode.training.load import stage_load
     from trimode.training.plan import machine, plan, table
 
-    config = configuration(recipe.model)
-    texts = [f"{s.name} ({s.kind})\n{table(plan(config, stage_load(s), machine(machines)))}" for s in recipe.stages]
-    print("\n\n".join(texts))
+    config, on = configuration(recipe.model), machine(machines)
+    loads = [(stage, stage_load(stage, n_trained(stage, config))) for stage in recipe.stages]
+    print("\n\n".join(f"{stage.name} ({stage.kind})\n{table(plan(config, load, on))}" for stage, load in loads))
 
 
 def all_strict(recipe: "Recipe") -> "Recipe":

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from trimode.config import ModelConfig
 from trimode.errors import InvalidInput
+from trimode.models.adapter_config import AdapterConfig
 from trimode.models.adapters import Adapted, Adapter
 from trimode.models.checkpoint import empty, family, load_model, read_config, read_json, resolve
 from trimode.models.transformer import Transformer, initialise
@@ -35,6 +36,14 @@ Load = Callable[[], Transformer]
 
 def refuse(stage: Stage, world: World) -> None:
     """Refuse what cannot be trained here, before any stage has begun."""
+    if stage.optimizer == "muon" and stage.kind in ADAPTERS:
+        raise InvalidInput(f"stage {stage.name!r}: optimizer is 'muon', an adapter's are 'adamw' alone")
+    if not stage.data.train:
+        raise InvalidInput(f"stage {stage.name!r}: data.train names no file")
+    if stage.evaluate_every and not stage.data.heldout:
+        raise InvalidInput(
+            f"stage {stage.name!r}: evaluate_every is {stage.evaluate_every}, but data.heldout names no file"
+        )
     share = world.size * stage.micro
     if stage.streams % share:
         raise InvalidInput(
@@ -104,6 +113,16 @@ def learner(stage: Stage, config: ModelConfig, model: Transformer, seed: int) ->
     return Root(Adapted(model, adapter), Drafter(seed=seed) if is_draft else joint), adapter
 
 
+def n_trained(stage: Stage, config: ModelConfig) -> int | None:
+    """Parameters of a stage's adapter; None where all of the model learns."""
+    if stage.kind not in ADAPTERS:
+        return None
+    lora = stage.lora
+    with torch.device("meta"):
+        adapter = Adapter(config, AdapterConfig(rank=lora.rank, alpha=lora.alpha, targets=lora.targets))
+    return sum(weight.numel() for weight in adapter.parameters())
+
+
 def recompute(layers: Iterable[nn.Module]) -> None:
     """Keep only the inputs of layers, compute the rest again in the backward pass. Mutates; names stay as they are.
 
@@ -121,11 +140,9 @@ def feeds(
     special = specials(config, tokenizer, noise)
     encoder = Encoder(tokenizer, special.eos_token_id)
     data, made = stage.data, []
-    if not data.train:
-        raise InvalidInput(f"stage {stage.name!r}: data.train names no file")
     for patterns, key in ((data.train, seed), (data.heldout, 0)):
         if patterns:
-            corpus = documents(patterns, data, encoder, noise, stage.rows, say)
+            corpus = documents(patterns, data, encoder, noise, stage.rows, config.vocab_size, say)
             made.append(Feed(corpus, noise, special, seed=key, **_shape(stage)))
     return made[0], made[1] if len(made) > 1 else None
 
@@ -135,10 +152,16 @@ def _shape(stage: Stage) -> dict[str, Any]:
 
 
 def documents(
-    patterns: Iterable[str], data: Data, encoder: Encoder, noise: Noise | None, rows: int, say: Callable[[str], None]
-) -> Any:
+    patterns: Iterable[str], data: Data, encoder: Encoder, noise: Noise | None, rows: int, vocab_size: int,
+    say: Callable[[str], None],
+) -> Any:  # fmt: skip
     """The corpus of some files, in pieces that fit; what is left out is said."""
     cache = tokenized(list(patterns), encoder, strict=data.strict)
+    if cache.largest >= vocab_size:
+        raise InvalidInput(
+            f"{', '.join(patterns)}: the tokenizer gives the token {cache.largest}, the model knows 0 to "
+            f"{vocab_size - 1} (vocab_size)"
+        )
     corpus, too_long = fitted(cache, noise, rows=rows, max_tokens=data.max_tokens, strict=data.strict)
     say(f"{', '.join(patterns)}: {len(corpus)} documents, {cache.n_tokens} tokens")
     for bad in (cache.bad_rows, too_long):
@@ -152,7 +175,8 @@ def specials(config: ModelConfig, tokenizer: Tokenizer, noise: Noise | None) -> 
     if config.mask_token_id is None and noise is not None:
         raise InvalidInput(f"{config.model_type}: the checkpoint has no mask token (trimode convert adds one)")
     names: Mapping[str, int] = tokenizer.special
-    fim = tuple(names[name] for name in FIM) if all(name in names for name in FIM) else None
+    is_marked = all(names.get(name, config.vocab_size) < config.vocab_size for name in FIM)
+    fim = tuple(names[name] for name in FIM) if is_marked else None
     return Special(
         mask_token_id=config.mask_token_id or 0,
         eos_token_id=config.eos_token_ids[0] if config.eos_token_ids else None,

@@ -93,7 +93,11 @@ def stage_load(stage: Staged, trained: int | None = None) -> Load:
     clean = max(stage.rows // (1 + views), 1)
     block = max(noise.block_sizes)
     share = (block + 1) / (2 * block) if noise.scheme == "block" and views < 2 else 0.5
-    masked = 1.0 if noise.drafts else noise.all_masked_share + (1 - noise.all_masked_share) * share
+    masked = (
+        1.0
+        if noise.drafts or stage.kind == "drafter"
+        else noise.all_masked_share + (1 - noise.all_masked_share) * share
+    )
     return Load(
         steps=stage.steps, streams=stage.streams, micro=stage.micro, clean=clean, noised=stage.rows - clean,
         block_size=block, masked=masked, trained=trained, checkpointing=stage.activation_checkpointing,

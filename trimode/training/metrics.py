@@ -102,16 +102,20 @@ def clock(seconds: float) -> str:
 
 
 def drop_after(path: Path, step: int) -> None:
-    """Leave only the lines up to `step`, a torn last line dropped as well. Written aside, then renamed."""
+    """Leave only the lines up to `step`, torn and damaged ones dropped as well. Written aside, then renamed."""
     if not path.exists():
         return
-    kept = []
-    for raw in path.read_text("utf-8").splitlines(keepends=True):
-        if raw.endswith("\n") and json.loads(raw)["step"] <= step:
-            kept.append(raw)
+    kept = [raw for raw in path.read_bytes().splitlines(keepends=True) if _is_kept(raw, step)]
     aside = path.with_suffix(".partial")
-    aside.write_text("".join(kept), "utf-8")
+    aside.write_bytes(b"".join(kept))
     aside.replace(path)
+
+
+def _is_kept(raw: bytes, step: int) -> bool:
+    try:
+        return raw.endswith(b"\n") and json.loads(raw)["step"] <= step
+    except (ValueError, TypeError, KeyError):  # what a crash of the machine left
+        return False
 
 
 def _board(folder: Path, start: int) -> Any:

@@ -59,7 +59,7 @@ def _note(stage: Curves) -> str:
 
 
 def read(run: Path) -> list[Curves]:
-    """Stages with metrics, in the order of the recipe that stands beside them, else of their names."""
+    """Stages with metrics: in the order of their recipe; of several recipes, as they ended; of none, by name."""
     if not run.is_dir():
         raise InvalidInput(f"{run}: no such run folder")
     files = [path for path in (run / FILE, *sorted(run.glob(f"*/{FILE}"))) if path.is_file()]
@@ -95,14 +95,20 @@ def _parsed(raw: bytes) -> dict[str, float] | None:
 
 
 def _order(files: Sequence[Path]) -> dict[str, int]:
-    """The place of every stage in the recipe; none where there is no readable recipe."""
-    for path in files:
-        try:
-            stages = tomllib.loads((path.parent / "recipe.toml").read_text("utf-8"))["stage"]
-            return {stage["name"]: index for index, stage in enumerate(stages)}
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return {}
+    """The place of every stage; none where there is no readable recipe."""
+    recipes = [named for path in files if (named := _named(path.parent / "recipe.toml"))]
+    if len(set(recipes)) < 2:
+        return {name: index for index, name in enumerate(recipes[0] if recipes else ())}
+    ended = sorted(files, key=lambda path: path.stat().st_mtime_ns)
+    return {path.resolve().parent.name: index for index, path in enumerate(ended)}
+
+
+def _named(recipe: Path) -> tuple[str, ...]:
+    """The stages of a recipe; none where it cannot be read."""
+    try:
+        return tuple(str(stage["name"]) for stage in tomllib.loads(recipe.read_text("utf-8"))["stage"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
 
 
 def _draw(stages: Sequence[Curves], out: Path) -> None:

@@ -26,6 +26,7 @@ from trimode.numerics.noise import Noise
 from trimode.options import check_options, option
 from trimode.training.tables import Pattern, build, change, merged, refuse_unknown
 
+LARGEST_SEED = 2**62  # what generators take, with room for the stages' own
 KINDS = ("ar", "joint", "sft", "lora", "drafter")
 TOP = ("out", "seed", "model", "data")  # what `changes` may name beside the fields of stages
 
@@ -128,12 +129,12 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A whole run. `text` is the file it was read from, kept beside every stage's results."""
+    """A whole run. `text` is the file it was read from, with its changes as comments, kept beside all results."""
 
     out: Path
     model: ModelSource
     stages: tuple[Stage, ...]
-    seed: int = option(0, "of fresh weights, order and noise", low=0)
+    seed: int = option(0, "of fresh weights, order and noise", low=0, high=LARGEST_SEED)
     data: Data = field(default_factory=Data)
     text: str = ""
 
@@ -153,21 +154,24 @@ def read_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
         table = tomllib.loads(text)
     except FileNotFoundError:
         raise InvalidInput(f"{path}: no such recipe") from None
+    except OSError as error:
+        raise InvalidInput(f"{path}: this recipe cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path}: not readable as TOML ({error})") from None
+    _check_tables(table)
     for text_of_change in changes:
         change(table, text_of_change, TOP)
-    return parse(table, path.parent, text)
+    said = "".join(f"# --set {text_of_change!r}\n" for text_of_change in changes)
+    return parse(table, path.parent, said + text)
 
 
 def parse(table: Mapping[str, Any], folder: Path, text: str = "") -> Recipe:
     """A recipe from TOML's tables; paths are relative to `folder`."""
     refuse_unknown(table, (*TOP, "defaults", "stage"), "the recipe")
+    _check_tables(table)
     rest = dict(table)
     shared, data = rest.pop("defaults", {}), rest.get("data", {})
     stages = rest.pop("stage", [])
-    if not isinstance(stages, list) or not all(isinstance(item, dict) for item in (*stages, shared, data)):
-        raise InvalidInput("[data] and [defaults] are tables, and stages are written as [[stage]]")
     if "name" in shared:
         raise InvalidInput("[defaults] cannot name the stages")
     full = [merged(merged({"data": data}, shared), stage) for stage in stages]
@@ -175,3 +179,9 @@ def parse(table: Mapping[str, Any], folder: Path, text: str = "") -> Recipe:
     if isinstance(source := rest.get("model", {}).get("source"), str) and (folder / source).exists():
         rest["model"] = rest["model"] | {"source": str(folder / source)}  # anything else is a Hub id
     return build(Recipe, rest, "the recipe", folder, stages=made, text=text)
+
+
+def _check_tables(table: Mapping[str, Any]) -> None:
+    stages, tables = table.get("stage", []), [table.get(name, {}) for name in ("model", "data", "defaults")]
+    if not isinstance(stages, list) or not all(isinstance(item, dict) for item in (*stages, *tables)):
+        raise InvalidInput("[model], [data] and [defaults] are tables, and stages are written as [[stage]]")

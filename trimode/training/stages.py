@@ -21,7 +21,7 @@ from trimode.models.adapters import Adapter
 from trimode.models.checkpoint import copy_small_files, read_config, read_json, resolve
 from trimode.models.convert import is_untrained_conversion, mark_trained
 from trimode.tokenizer import Tokenizer
-from trimode.training.assembly import ADAPTERS, feeds, loader, network, refuse, speaker
+from trimode.training.assembly import ADAPTERS, configuration, feeds, loader, network, refuse, speaker
 from trimode.training.checkpoint import Checkpoints, read_facts, refuse_changes
 from trimode.training.export import write_final
 from trimode.training.feed import Feed
@@ -31,6 +31,7 @@ from trimode.training.metrics import Metrics, Silent
 from trimode.training.optim import optimizers
 from trimode.training.parallel import World
 from trimode.training.recipe import ModelSource, Recipe, Stage
+from trimode.training.sources import find_files
 from trimode.training.trainer import Parts, Progress, train
 
 
@@ -61,6 +62,8 @@ def run(recipe: Recipe, world: World, interrupts: Interrupts | None = None, *, f
     say, seen = speaker(world), interrupts or Interrupts()
     for stage in recipe.stages:
         refuse(stage, world)
+        if not (recipe.out / stage.name / "final").is_dir():
+            find_files((*stage.data.train, *stage.data.heldout))  # a misspelled one, before days of other stages
     if recipe.model.source is None and recipe.stages[0].kind in ADAPTERS:
         raise InvalidInput(f"stage {recipe.stages[0].name!r}: an adapter needs a trained model ([model] source)")
     source = by_first(lambda: _found(recipe.model))
@@ -69,20 +72,24 @@ def run(recipe: Recipe, world: World, interrupts: Interrupts | None = None, *, f
             recipe=recipe, stage=stage, folder=recipe.out / stage.name, source=source, seed=recipe.seed + number
         )
         if by_first(task.final.is_dir):
-            say(f"{stage.name}: finished before, {task.final}")
-        elif not _run_stage(task, world, seen, force, say):
+            say(f"{stage.name}: finished before, {task.final} (remove that folder to go on with it)")
+        elif _is_asked(seen, world) or not _run_stage(task, world, seen, force, say):
             return False
         if stage.kind not in ADAPTERS:
             source = task.final
     return True
 
 
+def _is_asked(seen: Interrupts, world: World) -> bool:
+    """Whether some process was asked to stop: behind the last step of the stage before nobody has looked."""
+    return world.total([float(seen.signal != 0)])[0] > 0
+
+
 def _run_stage(task: Task, world: World, seen: Interrupts, force: bool, say: Callable[[str], None]) -> bool:
     stage = task.stage
     if stage.kind in ADAPTERS and not force:
         by_first(lambda: _refuse_adapter(task))
-    by_first(lambda: _prepare(task))
-    config, tokenizer = read_config(task.base), Tokenizer.load(task.base)
+    config, tokenizer = _start(task)
     if config.commit_visibility != "causal":
         raise InvalidInput(f"{config.model_type}: committed blocks see both ways, such a model cannot be trained here")
     feed, heldout = feeds(stage, config, tokenizer, task.seed, say)
@@ -90,6 +97,7 @@ def _run_stage(task: Task, world: World, seen: Interrupts, force: bool, say: Cal
     facts, saved = _facts(task, config, feed), checkpoints.latest()
     if saved is not None:
         refuse_changes(read_facts(saved), facts, force)
+    by_first(lambda: _prepare(task))
     load = loader(config, task.source, task.recipe.seed)
     root, trained = network(stage, config, load, world, task.seed, saved is not None)
     optims = optimizers(dict(trained.named_parameters()), stage)
@@ -138,6 +146,19 @@ def _found(model: ModelSource) -> Path | None:
     return None if model.source is None else resolve(model.source)
 
 
+def _start(task: Task) -> tuple[ModelConfig, Tokenizer]:
+    """The geometry and the words of what the stage starts from. Writes nothing: the run may yet be refused."""
+    model = task.recipe.model
+    if task.source is not None:
+        return read_config(task.source), Tokenizer.load(task.source)
+    assert model.config is not None
+    assert model.tokenizer is not None
+    for path, kind in ((model.config, "file"), (model.tokenizer, "folder")):
+        if not (path.is_file() if kind == "file" else path.is_dir()):
+            raise InvalidInput(f"[model]: {path} is no {kind}")
+    return configuration(model), Tokenizer.load(model.tokenizer)
+
+
 def _prepare(task: Task) -> None:
     """The small files that say what is trained: the recipe, and the checkpoint's configuration and tokenizer."""
     task.base.mkdir(parents=True, exist_ok=True)
@@ -150,9 +171,6 @@ def _prepare(task: Task) -> None:
     model: ModelSource = task.recipe.model
     assert model.config is not None
     assert model.tokenizer is not None
-    for path, kind in ((model.config, "file"), (model.tokenizer, "folder")):
-        if not (path.is_file() if kind == "file" else path.is_dir()):
-            raise InvalidInput(f"[model]: {path} is no {kind}")
     copy_small_files(model.tokenizer, task.base)
     (task.base / "generation_config.json").unlink(missing_ok=True)  # of another model
     shutil.copyfile(model.config, task.base / "config.json")
@@ -164,8 +182,8 @@ def _facts(task: Task, config: ModelConfig, feed: Feed) -> dict[str, Any]:
     return {
         "stage": stage.name, "kind": stage.kind, "seed": task.seed, "data": feed.corpus.fingerprint,
         "rows": stage.rows, "streams": stage.streams, "optimizer": stage.optimizer,
-        "block_sizes": None if stage.kind == "ar" else list(stage.noise.block_sizes), "model": asdict(config),
-        "lora": asdict(stage.lora) if stage.kind in ADAPTERS else None,
+        "block_sizes": None if stage.kind == "ar" else list(stage.noise.block_sizes),
+        "lora": asdict(stage.lora) if stage.kind in ADAPTERS else None, "model": asdict(config),
     }  # fmt: skip
 
 

@@ -107,10 +107,12 @@ def change(table: dict[str, Any], text: str, top: Sequence[str]) -> None:
     if not targets:
         raise InvalidInput(f"--set {text}: the recipe has no such stage")
     for target in targets:
-        _put(target, keys, value)
+        _put(target, keys, value, f"--set {text}")
 
 
-def _put(table: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+def _put(table: dict[str, Any], keys: Sequence[str], value: Any, where: str) -> None:
     for key in keys[:-1]:
         table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise InvalidInput(f"{where}: {key} is {table!r}, which has no parts")
     table[keys[-1]] = value

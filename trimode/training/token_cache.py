@@ -6,7 +6,7 @@ version of this format.
     tokens.bin      every document's tokens, one after the other: uint16, or uint32 for more ids than that holds
     answers.bin     int64 [n_answers, 2]: ranges of targets, counted from their document's first token
     documents.bin   int64 [n, 6]: where its tokens and its answers stop, file, line, whether it has a hole, may be cut
-    meta.json       counts, bad rows, and the fingerprint: the sha256 of tokens, answers and documents
+    meta.json       counts, the largest id, bad rows, and the fingerprint: the sha256 of tokens, answers and documents
 
 It is written into a folder of another name, under a lock that the system takes back from a process that dies, and
 renamed when everything is on the disk: what has the right name is complete. Processes that want the same cache wait for
@@ -48,6 +48,7 @@ class TokenCache:
         self.folder, self.files = folder, tuple(files)
         self.fingerprint: str = meta["fingerprint"]
         self.n_tokens: int = meta["n_tokens"]
+        self.largest: int = meta["largest"]  # id of all
         self.bad_rows = _bad_rows(meta["bad_rows"], files)
         self._tokens = self._mapped("tokens.bin", np.dtype(meta["dtype"]), (self.n_tokens,))
         self._answers = self._mapped("answers.bin", np.dtype(np.int64), (meta["n_answers"], 2))

@@ -11,7 +11,7 @@ import numpy as np
 from trimode.training.corpora import facts
 from trimode.training.documents import Document
 
-FORMAT = 1
+FORMAT = 2
 PARTS = ("tokens.bin", "answers.bin", "documents.bin")
 COLUMNS = 6  # of documents.bin, int64
 STOP, ANSWERS_STOP, FILE, LINE, HOLE, CUTTABLE = range(COLUMNS)
@@ -24,7 +24,7 @@ class Writer:
         self.dtype = np.dtype(np.uint16 if n_ids <= 1 << 16 else np.uint32)
         self.files: list[BinaryIO] = [(folder / name).open("wb") for name in PARTS]
         self.hashes = [hashlib.sha256() for _ in PARTS]
-        self.n_tokens = self.n_answers = self.n_documents = 0
+        self.n_tokens = self.n_answers = self.n_documents = self.largest = 0
 
     def __enter__(self) -> "Writer":
         return self
@@ -43,6 +43,7 @@ class Writer:
         *_, is_cuttable = facts(document)
         self.n_documents += 1
         self.n_tokens += len(document.tokens)
+        self.largest = max(self.largest, *document.tokens)
         self.n_answers += len(document.answers)
         record = (self.n_tokens, self.n_answers, file, line, document.hole is not None, is_cuttable)
         rows = (np.array(document.tokens, self.dtype), np.array(document.answers, np.int64), np.array(record, np.int64))
@@ -56,5 +57,5 @@ class Writer:
         together = hashlib.sha256("".join(digest.hexdigest() for digest in self.hashes).encode())
         return {
             "format": FORMAT, "fingerprint": together.hexdigest(), "dtype": self.dtype.name, "n_tokens": self.n_tokens,
-            "n_answers": self.n_answers, "n_documents": self.n_documents,
+            "n_answers": self.n_answers, "n_documents": self.n_documents, "largest": self.largest,
         }  # fmt: skip

@@ -188,11 +188,22 @@ def _guard(stage: Stage, parts: Parts, state: Progress, loss: float, each: Mappi
 
 def _stopped(what: str, stage: Stage, parts: Parts, state: Progress, each: Mapping[str, float]) -> TrimodeError:
     shown = ", ".join(f"{name} {number:.4g}" for name, number in each.items())
-    where = f"the last good checkpoint is {state.saved}" if state.saved else "there is no checkpoint yet"
     return TrimodeError(
         f"{stage.name}, step {state.step + 1}: {what} ({shown}), before it reached the weights; "
-        f"samples {ranges(parts.feed.samples(state.step))}; {where}"
+        f"samples {ranges(parts.feed.samples(state.step))}; {_last(state)}"
     )
+
+
+def _last(state: Progress) -> str:
+    return f"the last good checkpoint is {state.saved}" if state.saved else "there is no checkpoint yet"
+
+
+def _held(stage: Stage, parts: Parts, state: Progress) -> dict[str, float]:
+    """The held-out losses, by the names of the metrics. One that is not finite ends the run, as in training."""
+    held = {f"heldout_{name}": number for name, number in evaluate(stage, parts).items()}
+    if not all(map(math.isfinite, held.values())):
+        raise TrimodeError(f"{stage.name}, step {state.step}: the held-out losses are {held}; {_last(state)}")
+    return held
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -220,7 +231,7 @@ def _report(stage: Stage, parts: Parts, state: Progress, measured: Measured, nor
     is_measured = bool(stage.evaluate_every and parts.heldout is not None and step % stage.evaluate_every == 0)
     if not (step in (1, stage.steps) or step % stage.log_every == 0 or is_measured):
         return
-    held = {f"heldout_{name}": number for name, number in evaluate(stage, parts).items()} if is_measured else {}
+    held = _held(stage, parts, state) if is_measured else {}
     parts.metrics.log({
         "step": step, "epoch": parts.feed.epoch(step), "loss": measured.loss, **measured.parts, **held, "norm": norm,
         "rate": stage.learning_rate * rate_factor(stage, step - 1), "tokens": state.tokens,
