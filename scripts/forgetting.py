@@ -188,10 +188,7 @@ def report(results: dict[str, list[dict[str, dict[str, float]]]]) -> str:
                 low, high = wilson(int(sum(c[mode] for c in cells)), n)
                 each = ", ".join(f"{c[mode] / c['n']:.2f}" for c in cells)
                 shares.append(f"{each} ({low:.2f}-{high:.2f})")
-            rest = [
-                ", ".join(f"{c[k]:.2f}" for c in cells)
-                for k in ("diffusion_tokens_per_forward", "acceptance", "nll", "nelbo")
-            ]
+            rest = [", ".join(f"{c[k]:.2f}" for c in cells) for k in NUMBERS]
             lines.append(f"| {arm} | {name} | {' | '.join([*shares, *rest])} |")
     return "\n".join(lines)
 
