@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from trimode.errors import InvalidInput
-from trimode.training.recipe import Recipe, Stage, read_recipe
+from trimode.models.adapter_config import TARGETS
+from trimode.training.recipe import Lora, Recipe, Stage, read_recipe
 
 TEXT = """
 out = "run"
@@ -72,6 +73,12 @@ def test_changes_reach_the_recipe_every_stage_or_one(tmp_path: Path) -> None:
     assert (ar.noise.block_sizes, joint.noise.block_sizes) == ((8,), (2,))
 
 
+def test_an_adapter_has_the_targets_of_its_kind_unless_they_are_named() -> None:
+    assert Stage(name="a", kind="lora").targets == TARGETS
+    assert Stage(name="a", kind="drafter").targets == ("o_proj",)
+    assert Stage(name="a", kind="drafter", lora=Lora(targets=("q_proj",))).targets == ("q_proj",)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
@@ -96,6 +103,7 @@ def test_changes_reach_the_recipe_every_stage_or_one(tmp_path: Path) -> None:
         ("block_sizes = [8]", "block_sizes = 8", "block_sizes is 8, a list is expected"),
         ("steps = 3", 'lora = { targets = ["o_prj"] }', "stage 'ar': lora: targets is ['o_prj'], allowed are q_proj"),
         ("steps = 3", "lora = { targets = [] }", "stage 'ar': lora: targets is [], allowed are q_proj"),
+        ("[stage.noise]", "[stage.noise]\ndrafts = true", "noise.drafts is for kind 'drafter' alone"),
         ("[defaults]", "[default]", "the recipe has an unknown key 'default': did you mean 'defaults'?"),
         ("[defaults]", "[defaults", "not readable as TOML"),
         ("seed = 7", "seed = 99999999999999999999", "the recipe: seed is 99999999999999999999, allowed is 0 to"),

@@ -109,7 +109,7 @@ def learner(stage: Stage, config: ModelConfig, model: Transformer, seed: int) ->
     if stage.kind not in ADAPTERS:
         return Root(model.requires_grad_(True), joint), model
     lora, is_draft = stage.lora, stage.kind == "drafter"
-    adapter = Adapter.new(config, lora.rank, lora.alpha, lora.targets, seed, is_draft, name=stage.name)
+    adapter = Adapter.new(config, lora.rank, lora.alpha, stage.targets, seed, is_draft, name=stage.name)
     return Root(Adapted(model, adapter), Drafter(seed=seed) if is_draft else joint), adapter
 
 
@@ -119,7 +119,7 @@ def n_trained(stage: Stage, config: ModelConfig) -> int | None:
         return None
     lora = stage.lora
     with torch.device("meta"):
-        adapter = Adapter(config, AdapterConfig(rank=lora.rank, alpha=lora.alpha, targets=lora.targets))
+        adapter = Adapter(config, AdapterConfig(rank=lora.rank, alpha=lora.alpha, targets=stage.targets))
     return sum(weight.numel() for weight in adapter.parameters())
 
 

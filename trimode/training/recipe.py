@@ -74,13 +74,13 @@ class Lora:
 
     rank: int = option(16, "inner width of the adapter", low=1)
     alpha: float = option(32.0, "its products are scaled by alpha / rank", low=0.0, is_open=True)
-    targets: tuple[str, ...] = TARGETS
+    targets: tuple[str, ...] | None = None  # none named: what is usual for the kind of stage
 
     def __post_init__(self) -> None:
         check_options(self)
-        for target in self.targets or ("",):
+        for target in () if self.targets is None else self.targets or ("",):
             if target.rpartition(".")[2] not in TARGETS:
-                raise InvalidInput(f"targets is {list(self.targets)}, allowed are {', '.join(TARGETS)}")
+                raise InvalidInput(f"targets is {list(self.targets or ())}, allowed are {', '.join(TARGETS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +125,15 @@ class Stage:
         check_options(self)
         if not self.name or set(self.name) & set("/\\\0") or self.name.startswith("."):
             raise InvalidInput(f"a stage's name is {self.name!r}, allowed is what can name a folder")
+        if self.noise.drafts and self.kind != "drafter":
+            raise InvalidInput(
+                f"stage {self.name!r}: noise.drafts is for stages of kind 'drafter', this is {self.kind!r}"
+            )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What an adapter changes: the named products, else all seven, or o_proj alone for a drafter, as published."""
+        return self.lora.targets or (("o_proj",) if self.kind == "drafter" else TARGETS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -183,7 +183,8 @@ def _facts(task: Task, config: ModelConfig, feed: Feed) -> dict[str, Any]:
         "stage": stage.name, "kind": stage.kind, "seed": task.seed, "data": feed.corpus.fingerprint,
         "rows": stage.rows, "streams": stage.streams, "optimizer": stage.optimizer,
         "block_sizes": None if stage.kind == "ar" else list(stage.noise.block_sizes),
-        "lora": asdict(stage.lora) if stage.kind in ADAPTERS else None, "model": asdict(config),
+        "lora": {**asdict(stage.lora), "targets": list(stage.targets)} if stage.kind in ADAPTERS else None,
+        "model": asdict(config),
     }  # fmt: skip
 
 
