@@ -126,9 +126,7 @@ class Stage:
         if not self.name or set(self.name) & set("/\\\0") or self.name.startswith("."):
             raise InvalidInput(f"a stage's name is {self.name!r}, allowed is what can name a folder")
         if self.noise.drafts and self.kind != "drafter":
-            raise InvalidInput(
-                f"stage {self.name!r}: noise.drafts is for stages of kind 'drafter', this is {self.kind!r}"
-            )
+            raise InvalidInput(f"noise.drafts is for kind 'drafter' alone, this is {self.kind!r}")
 
     @property
     def targets(self) -> tuple[str, ...]:
