@@ -12,7 +12,11 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "training.md").read_text("utf-8")
 (TUTORIAL,) = re.findall(r"```sh\n(.*?)```", TEXT, re.S)
 COMMANDS = [line.split("  #")[0].split(" # ")[0].strip() for line in TUTORIAL.splitlines() if line.strip()]
-SHORT = {"train": ("--set", "steps=3", "--set", "save_every=1"), "toy_base": ("--rows", "200")}
+SHORT = {
+    "train": ("--set", "steps=3", "--set", "save_every=1"),
+    "toy_base": ("--rows", "200"),
+    "toy_report": ("--items", "1"),
+}
 WRITTEN = ("converted", "mean", "merged", "runs/ar/final", "runs/joint/final", "runs/sft/final")
 
 
