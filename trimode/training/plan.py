@@ -21,13 +21,27 @@ class Machine:
     """What the run is planned for; `mfu` is an assumption, to be replaced by what a short run measures."""
 
     gpus: int = option(1, "GPUs, every one with a process", low=1)
-    gpu: str = option("h100", "which", choices=tuple(GPUS))
+    gpu: str = option("h100", "which of the table, unless `measured`")
     mfu: float = option(
         0.4, "share of the peak FLOP/s that the model's arithmetic reaches", low=0.0, high=1.0, is_open=True
     )
 
+    measured: tuple[float, float] | None = None  # FLOP/s and bytes, of this machine
+
     def __post_init__(self) -> None:
         check_options(self)
+        if self.measured is None and self.gpu not in GPUS:
+            raise InvalidInput(f"gpu is {self.gpu!r}, allowed are {', '.join(GPUS)}")
+
+    @property
+    def peak(self) -> float:
+        """FLOP/s of one."""
+        return self.measured[0] if self.measured else GPUS[self.gpu][0]
+
+    @property
+    def capacity(self) -> float:
+        """Bytes of one."""
+        return self.measured[1] if self.measured else GPUS[self.gpu][1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +75,7 @@ class Plan:
 
     @property
     def seconds_per_step(self) -> float:
-        reached = self.machine.gpus * GPUS[self.machine.gpu][0] * self.machine.mfu
+        reached = self.machine.gpus * self.machine.peak * self.machine.mfu
         return sum(self.flops.values()) / reached
 
     @property
@@ -70,7 +84,7 @@ class Plan:
 
     @property
     def is_too_large(self) -> bool:
-        return sum(self.memory.values()) > GPUS[self.machine.gpu][1]
+        return sum(self.memory.values()) > self.machine.capacity
 
 
 def machine(text: str) -> Machine:
@@ -106,6 +120,8 @@ def plan(config: ModelConfig, load: Load, machine: Machine) -> Plan:
 def table(plan: Plan) -> str:
     """The plan as text, two columns."""
     load, machine, counted = plan.load, plan.machine, plan.parameters
+    total, hours = sum(plan.memory.values()), plan.seconds * machine.gpus / 3600
+    each = "" if machine.measured else f", {hours:,.0f} GPU-hours"
     lines = [
         ("parameters", f"{counted.total:,}, of them {counted.layer:,} in each of {plan.config.n_layers} layers"),
         ("step", f"{load.streams} streams x ({load.clean} text + {load.noised} canvas rows)"),
@@ -113,10 +129,10 @@ def table(plan: Plan) -> str:
         ("tokens", f"{plan.tokens_per_step:,} per step, {_short(plan.tokens)} in {load.steps:,} steps"),
         ("FLOPs", f"{_short(plan.flops_per_token)} per token, {_short(load.steps * sum(plan.flops.values()))} in all"),
         *((f"  {name}", f"{value / sum(plan.flops.values()):.0%}") for name, value in plan.flops.items()),
-        ("memory per GPU", f"{sum(plan.memory.values()) / 1e9:.1f} GB of {GPUS[machine.gpu][1] / 1e9:.0f}"),
-        *((f"  {name}", f"{value / 1e9:.1f} GB") for name, value in plan.memory.items()),
+        ("memory" if machine.measured else "memory per GPU", f"{_bytes(total)} of {machine.capacity / 1e9:.0f} GB"),
+        *((f"  {name}", _bytes(value)) for name, value in plan.memory.items()),
         ("time", f"{duration(plan.seconds)} on {machine.gpus} x {machine.gpu} at {machine.mfu:.0%} of the peak "
-                 f"({plan.seconds_per_step:.3g} s per step, {plan.seconds * machine.gpus / 3600:,.0f} GPU-hours)"),
+                 f"({plan.seconds_per_step:.3g} s per step{each})"),
     ]  # fmt: skip
     if plan.is_too_large:
         lines.append(("", "does not fit: more GPUs, fewer rows at a time, or activation_checkpointing"))
@@ -129,6 +145,10 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:,.1f} {unit}"
     return f"{seconds:.1f} seconds"
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
 
 
 def _short(value: float) -> str:
