@@ -112,6 +112,7 @@ def test_a_call_changes_only_the_defaults_it_names() -> None:
     )
 
 
+@pytest.mark.medium
 @every_mode
 def test_every_sampling_option_reaches_the_answer(variant: str) -> None:
     chosen = dict(max_tokens=20, temperature=1.5, **settings(variant))

@@ -11,6 +11,8 @@ from trimode.errors import InvalidInput
 from trimode.models.checkpoint import load_model
 from trimode.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Path:

@@ -22,6 +22,8 @@ from tests.markov import LENGTH, STATES, markov_joint, surprise
 from trimode.errors import InvalidInput
 from trimode.numerics.noise import EPSILON, Noise, blocks, infill, late, level, masks
 
+pytestmark = pytest.mark.medium
+
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "objectives.md"
 PLAIN = Noise(block_sizes=(4,), all_masked_share=0.0)
 TWO_VIEWS = Noise(block_sizes=(4,), all_masked_share=0.0, views=2)

@@ -19,6 +19,8 @@ from trimode.numerics.packed import packed
 from trimode.numerics.visibility import Stream, visible
 from trimode.spans import Canvas, Span
 
+pytestmark = pytest.mark.medium
+
 CPU = torch.device("cpu")
 PACKS = st.lists(st.lists(spans(), max_size=4), min_size=1, max_size=3)
 CHUNKS = (1, 6, 256)

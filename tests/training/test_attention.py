@@ -21,6 +21,8 @@ from trimode.training.batch import Batch
 from trimode.training.objectives import Joint, value
 from trimode.training.samples import Sample, Target
 
+pytestmark = pytest.mark.medium
+
 NOISE = Noise(block_sizes=(4, 8), all_masked_share=0.5)
 GEOMETRIES = {"grouped queries": {}, "every head its own": {"n_kv_heads": 4}, "normed heads": {"qk_norm": True}}
 

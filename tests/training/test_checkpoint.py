@@ -20,6 +20,8 @@ from trimode.training import checkpoint, state
 from trimode.training.checkpoint import FACTS as NAME
 from trimode.training.checkpoint import FORMAT, Checkpoints, newest, read_facts, refuse_changes, steps
 
+pytestmark = pytest.mark.medium
+
 LOOPS = (sys.executable, "-m", "tests.training.saves")
 
 

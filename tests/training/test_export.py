@@ -22,6 +22,8 @@ from trimode.spans import Span
 from trimode.training.checkpoint import Checkpoints
 from trimode.training.export import export_run, find_stage, write_final
 
+pytestmark = pytest.mark.medium
+
 
 def make_stage(folder: Path, n: int = 3) -> list[dict[str, Tensor]]:
     """A stage of `n` steps with a checkpoint after each, and the weights at each."""

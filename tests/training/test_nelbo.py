@@ -27,6 +27,8 @@ from trimode.training.documents import Document
 from trimode.training.nelbo import Estimate, exact_nll, nelbo
 from trimode.training.samples import Sample, draw_sample, make_sample
 
+pytestmark = pytest.mark.medium
+
 
 def model() -> Transformer:
     return tiny_model(sharpness=0.1)

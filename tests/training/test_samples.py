@@ -21,6 +21,8 @@ from trimode.spans import layout
 from trimode.training.documents import Document
 from trimode.training.samples import Sample, Target, check, draw_sample, make_sample, most_rows
 
+pytestmark = pytest.mark.medium
+
 PREFIX_ID, SUFFIX_ID, MIDDLE_ID = 90, 91, 92
 KEYS = st.text(max_size=5)
 

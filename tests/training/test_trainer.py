@@ -13,6 +13,8 @@ from trimode.errors import TrimodeError
 from trimode.training.batch import Batch
 from trimode.training.trainer import Parts, Progress, evaluate, gradients, ranges, train
 
+pytestmark = pytest.mark.medium
+
 
 def run(stage: Any = STAGE, made: Parts | None = None, **options: Any) -> Parts:
     made = made or parts(stage, **options)
