@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import mkstemp
 
 from trimode.errors import InvalidInput
 
@@ -16,8 +17,10 @@ def hashes(files: Sequence[Path], folder: Path) -> list[str]:
     known = _known(folder / NAME)
     found = {str(file.resolve()): _current(file, known.get(str(file.resolve()))) for file in files}
     if not found.items() <= known.items():
-        part = folder / f"{NAME}.{os.getpid()}"
+        handle, name = mkstemp(prefix=f"{NAME}.", dir=folder)  # threads and processes may all be at it
+        part = Path(name)
         try:
+            os.close(handle)
             part.write_text(json.dumps(known | found), "utf-8")
             part.replace(folder / NAME)
         finally:
