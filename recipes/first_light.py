@@ -2,7 +2,7 @@
 
 python -m recipes.tokenizer TOK
 python -m recipes.first_light TOK OUT [--rows 60000]
-trimode train OUT/first_light.toml        # ar, joint, more, long: about 50 minutes on two cores
+trimode train OUT/first_light.toml        # ar, joint, more, long
 
 The shipped weights were made by the same stages of an earlier trainer; see trimode/assets/README.md.
 """

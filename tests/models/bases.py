@@ -8,7 +8,10 @@ import torch
 from tokenizers import AddedToken, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
+from tests.models.checkpoints import refuses
+from trimode.errors import InvalidInput
 from trimode.models.checkpoint import empty, family, save_model
+from trimode.models.convert import convert
 from trimode.models.transformer import initialise
 
 FIELDS: dict[str, object] = {
@@ -48,3 +51,12 @@ def write_base(folder: Path, n_texts: int = 61, special: Sequence[str] = SPECIAL
     initialise(model, 0)
     save_model(model.requires_grad_(False), fields, folder)
     return folder
+
+
+def assert_refused(tmp_path: Path, options: Mapping[str, object], names: Sequence[str]) -> None:
+    """Converting a base with these options is refused in a sentence with all names, and leaves nothing behind."""
+    base = write_tokenizer(tmp_path / "base", special=RESERVED)
+    (base / "config.json").write_text(json.dumps(FIELDS))
+    with refuses(InvalidInput, *names):
+        convert(base, tmp_path / "out", **options)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.fakes import drain
-from tests.models.bases import FIELDS, RESERVED, TEMPLATE, write_base, write_tokenizer
+from tests.models.bases import FIELDS, RESERVED, TEMPLATE, assert_refused, write_base, write_tokenizer
 from tests.models.checkpoints import refuses
 from tests.models.families import FAMILIES, reference, write
 from tests.texts import causal_logits
@@ -195,11 +195,7 @@ ODD = [
 def test_an_odd_parameter_is_refused_with_what_is_allowed(
     options: dict[str, object], names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    base = write_tokenizer(tmp_path / "base", special=RESERVED)
-    (base / "config.json").write_text(json.dumps(FIELDS))
-    with refuses(InvalidInput, *names):
-        convert(base, tmp_path / "out", **options)  # type: ignore[arg-type]
-    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+    assert_refused(tmp_path, options, names)
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '"mask"'])

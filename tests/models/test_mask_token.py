@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.bases import FIELDS, RESERVED, SPECIAL, TEMPLATE, write_base, write_tokenizer
+from tests.models.bases import RESERVED, SPECIAL, TEMPLATE, assert_refused, write_base, write_tokenizer
 from tests.models.checkpoints import refuses
-from trimode.errors import CheckpointError, InvalidInput
+from trimode.errors import CheckpointError
 from trimode.models.checkpoint import read_config, read_json
 from trimode.models.convert import convert
 from trimode.tokenizer import Tokenizer
@@ -79,11 +79,7 @@ ODD = [
 def test_a_token_that_cannot_be_a_mask_is_refused_with_those_that_can(
     options: dict[str, object], names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    base = write_tokenizer(tmp_path / "base", special=RESERVED)
-    (base / "config.json").write_text(json.dumps(FIELDS))
-    with refuses(InvalidInput, *names):
-        convert(base, tmp_path / "out", **options)  # type: ignore[arg-type]
-    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+    assert_refused(tmp_path, options, names)
 
 
 def test_ids_that_are_left_out_before_an_added_token_are_refused(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.training.procedural import ProceduralCorpus
 from trimode.errors import InvalidInput
-from trimode.training.corpora import ProceduralCorpus, Windows
+from trimode.training.corpora import Windows
 from trimode.training.documents import Document
 
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import EOS, MASK, byte_tokenizer
+from tests.training.procedural import ProceduralCorpus
 from trimode.errors import InvalidInput
 from trimode.numerics.noise import Noise
-from trimode.training.corpora import ProceduralCorpus, Windows
+from trimode.training.corpora import Windows
 from trimode.training.documents import Document, Special
 from trimode.training.encoding import Encoder
 from trimode.training.feed import OPEN, Feed, fitted, longest_text, packed_first_fit, shuffled

@@ -1,8 +1,6 @@
 """Collections of documents by index, and the views that training needs of them. Knows no file."""
 
 import hashlib
-from collections.abc import Callable
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -39,31 +37,6 @@ def facts(document: Document) -> tuple[int, int, int, bool]:
     """Tokens, targets, answers, and whether the document may be cut."""
     n = len(document.tokens)
     return n, document.n_targets, len(document.answers), document.hole is None and document.answers == ((1, n),)
-
-
-class ProceduralCorpus:
-    """n documents made by a pure function of their index; `fingerprint` is to change whenever the function does."""
-
-    def __init__(self, n: int, document: Callable[[int], Document], fingerprint: str) -> None:
-        self.n, self.document, self.fingerprint = n, document, fingerprint
-
-    def __len__(self) -> int:
-        return self.n
-
-    def sizes(self) -> Integers:
-        return self._facts[:, :3]
-
-    def cuttable(self) -> Flags:
-        return self._facts[:, 3] > 0
-
-    @cached_property
-    def _facts(self) -> Integers:
-        """Makes every document once, on first use."""
-        documents = map(self.document, range(self.n))
-        return np.array([facts(document) for document in documents], np.int64).reshape(-1, 4)
-
-    def place(self, index: int) -> str:
-        return f"document {index}"
 
 
 class Windows:
