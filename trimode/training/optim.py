@@ -11,9 +11,9 @@ from trimode.errors import InvalidInput
 from trimode.training.recipe import Stage
 
 # Muon's steps are equally large in every direction. Without a norm on queries and keys they blow up the attention
-# scores until every head looks at one token, so query-key-value gets AdamW, at half of the others' rate.
+# scores until every head looks at one token, so query-key-value then gets AdamW, at half of the others' rate.
 MUON = (".out", ".gate_up", ".down")
-QKV, QKV_SHARE = ".qkv", 0.5
+QKV, QKV_SHARE, QUERY_NORM = ".qkv", 0.5, ".q_norm"
 PLAIN = ("embedding", "head")  # matrices by shape, but a row of them is a vector of its own: no weight decay
 
 
@@ -36,8 +36,9 @@ def optimizers(named: Mapping[str, nn.Parameter], stage: Stage) -> list[torch.op
         raise InvalidInput(f"stage {stage.name!r}: optimizer is 'muon', which needs whole matrices on one process")
     learning = {name: weight for name, weight in named.items() if weight.requires_grad}
     uses_muon = stage.optimizer == "muon"
-    muon = {name: weight for name, weight in learning.items() if uses_muon and name.endswith(MUON)}
-    qkv = {name: weight for name, weight in learning.items() if uses_muon and name.endswith(QKV)}
+    kinds = (*MUON, QKV) if any(name.endswith(QUERY_NORM) for name in named) else MUON
+    muon = {name: weight for name, weight in learning.items() if uses_muon and name.endswith(kinds)}
+    qkv = {name: weight for name, weight in learning.items() if uses_muon and name.endswith(QKV) and name not in muon}
     rest = {name: weight for name, weight in learning.items() if name not in muon and name not in qkv}
     decayed = [weight for name, weight in rest.items() if weight.dim() > 1 and name not in PLAIN]
     plain = [weight for name, weight in rest.items() if weight.dim() == 1 or name in PLAIN]
