@@ -1,18 +1,18 @@
-"""Task `arithmetic`: digit by digit from the right, one table lookup a line, the result grows leftwards."""
+"""Task `arithmetic`: digit by digit from the right; a line names all it needs, and the result grows leftwards.
 
-import random
+Every line repeats what is left of the numbers, without the digit that is done: the digits to be used are the last ones
+in sight, and nothing has to be counted from the end of the prompt.
+"""
+
 import re
 
-from trimode.evaluation.tasks.base import Example, Task, ask
+from trimode.evaluation.tasks.base import Draws, Example, Task, ask
 
 _INSTRUCTIONS = ("Compute step by step:", "Work this out digit by digit.", "Calculate:")
-_LENGTHS = (
-    (1, 2, 3, 4),
-    (3, 4, 3, 2),
-)  # numbers of digits and their weights: the small ones carry the lesson
+_LENGTHS = ((1, 2, 3, 4), (3, 4, 3, 2))  # numbers of digits and their weights: the small ones carry the lesson
 
 
-def make(rng: random.Random) -> Example:
+def make(rng: Draws) -> Example:
     sign = rng.choices("+-x", (4, 4, 3))[0]
     left, right = _number(rng, 4), _number(rng, 4)
     if sign == "-":
@@ -20,12 +20,8 @@ def make(rng: random.Random) -> Example:
     if sign == "x":
         left, right = _number(rng, 3), rng.randint(2, 9)
     lines, result = _STEPS[sign](left, right)
-    return ask(
-        "arithmetic",
-        rng.choice(_INSTRUCTIONS),
-        f"{left} {sign} {right}",
-        "\n".join([*lines, f"Result: {result}"]),
-    )
+    body = "\n".join([*lines, f"Result: {result}"])
+    return ask("arithmetic", rng.choice(_INSTRUCTIONS), f"{left} {sign} {right}", body)
 
 
 def check(example: Example, text: str) -> bool:
@@ -36,56 +32,50 @@ def check(example: Example, text: str) -> bool:
 
 def add(left: int, right: int) -> tuple[list[str], int]:
     """The lines of a written addition, and the sum."""
-    lines, done, carry = [], "", 0
-    for x, y in _columns(left, right):
-        total = x + y + carry
+    lines: list[str] = []
+    done, carry, a, b = "", 0, left, right
+    while a or b or carry or not lines:
+        total = a % 10 + b % 10 + carry
         done = f"{total % 10}{done}"
-        lines.append(f"{x} + {y} + {carry} = {total % 10} carry {total // 10}, so {done}")
-        carry = total // 10
-    return lines + _last_carry(carry, done), left + right
+        lines.append(f"{a} + {b} carry {carry}: {a % 10} + {b % 10} + {carry} = {total:02d}, so {done}")
+        a, b, carry = a // 10, b // 10, total // 10
+    return lines, left + right
 
 
 def subtract(left: int, right: int) -> tuple[list[str], int]:
     """The lines of a written subtraction of the smaller from the larger number, and the difference."""
-    lines, done, borrow = [], "", 0
-    for x, y in _columns(left, right):
-        rest = x - y - borrow
+    lines: list[str] = []
+    done, borrow, a, b = "", 0, left, right
+    while a or not lines:
+        rest = a % 10 - b % 10 - borrow
         done = f"{rest % 10}{done}"
-        lines.append(f"{x} - {y} - {borrow} = {rest % 10} borrow {int(rest < 0)}, so {done}")
-        borrow = int(rest < 0)
+        step = f"{a % 10} - {b % 10} - {borrow} = {rest % 10} borrow {int(rest < 0)}"
+        lines.append(f"{a} - {b} borrow {borrow}: {step}, so {done}")
+        a, b, borrow = a // 10, b // 10, int(rest < 0)
     return lines, left - right
 
 
 def multiply(left: int, right: int) -> tuple[list[str], int]:
     """The lines of a written multiplication by one digit, and the product."""
-    lines, done, carry = [], "", 0
-    for x in map(int, reversed(str(left))):
-        product = x * right
+    lines: list[str] = []
+    done, carry, a = "", 0, left
+    while a or carry or not lines:
+        product = a % 10 * right
         total = product + carry
         done = f"{total % 10}{done}"
-        lines.append(f"{x} x {right} = {product}, {product} + {carry} = {total} carry {total // 10}, so {done}")
-        carry = total // 10
-    return lines + _last_carry(carry, done), left * right
+        step = f"{a % 10} x {right} = {product:02d}, {product:02d} + {carry} = {total:02d}"
+        lines.append(f"{a} x {right} carry {carry}: {step}, so {done}")
+        a, carry = a // 10, total // 10
+    return lines, left * right
 
 
 _STEPS = {"+": add, "-": subtract, "x": multiply}
 TASK = Task(name="arithmetic", make=make, check=check)
 
 
-def _number(rng: random.Random, max_digits: int) -> int:
-    n_digits = min(rng.choices(*_LENGTHS)[0], max_digits)
+def _number(rng: Draws, max_digits: int) -> int:
+    n_digits = max_digits + 1 if rng.wide else min(rng.choices(*_LENGTHS)[0], max_digits)
     return rng.randrange(10 ** (n_digits - 1) if n_digits > 1 else 0, 10**n_digits)
-
-
-def _columns(left: int, right: int) -> list[tuple[int, int]]:
-    """Pairs of digits from the least significant one, the shorter number filled with zeros."""
-    n_digits = max(len(str(left)), len(str(right)))
-    rows = f"{left:0{n_digits}d}", f"{right:0{n_digits}d}"
-    return [(int(x), int(y)) for x, y in zip(*map(reversed, rows), strict=True)]
-
-
-def _last_carry(carry: int, done: str) -> list[str]:
-    return [f"carry {carry}, so {carry}{done}"] if carry else []
 
 
 def _result(text: str) -> int | None:

@@ -1,8 +1,16 @@
-"""The two nouns of every task family: an example, and the task that makes and checks examples."""
+"""The nouns of every task family: an example, the task that makes and checks examples, the draws it is made from."""
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+
+
+class Draws(random.Random):
+    """A random generator. `wide` asks for parameters beyond training's: more parts, longer numbers, new names."""
+
+    def __init__(self, seed: int, *, wide: bool = False) -> None:
+        super().__init__(seed)
+        self.wide = wide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +27,7 @@ class Task:
     """A family of examples. `check` takes free model text and never raises; no call mutates anything."""
 
     name: str
-    make: Callable[[random.Random], Example]
+    make: Callable[[Draws], Example]
     check: Callable[[Example, str], bool]
 
 
@@ -31,3 +39,13 @@ def ask(task: str, instruction: str, body: str, answer: str) -> Example:
 def same_text(example: Example, text: str) -> bool:
     """Equality up to the white space around the text."""
     return text.strip() == example.answer.strip()
+
+
+def last_line(text: str) -> str:
+    """What a worked answer comes to; empty for no text."""
+    return text.strip().rpartition("\n")[2].strip()
+
+
+def same_last_line(example: Example, text: str) -> bool:
+    """Whether the last line is right; the steps before it may differ."""
+    return last_line(text) == last_line(example.answer)

@@ -1,10 +1,9 @@
 """Task `class`: a specification becomes a Python dataclass with typed fields and named methods."""
 
-import random
 from collections.abc import Callable
 
 from trimode.evaluation.tasks import python_source, values, words
-from trimode.evaluation.tasks.base import Example, Task, ask
+from trimode.evaluation.tasks.base import Draws, Example, Task, ask
 
 _INSTRUCTIONS = (
     "Write a Python dataclass.",
@@ -16,9 +15,9 @@ _TYPES = {"int": "int", "float": "float", "bool": "bool"}  # every other kind is
 Fields = list[tuple[str, str]]
 
 
-def make(rng: random.Random) -> Example:
+def make(rng: Draws) -> Example:
     name = values.known_or_invented(rng, words.CLASSES)
-    n_fields = rng.choice((1, 2, 2, 3, 3, 4))
+    n_fields = rng.choice((5, 6)) if rng.wide else rng.choice((1, 2, 2, 3, 3, 4))
     fields = [(field, _TYPES.get(kind, "str")) for field, kind in values.typed_fields(rng, n_fields)]
     spec = ", ".join(f"{field}: {kind}" for field, kind in fields)
     methods = _methods(rng, name, fields)
@@ -37,7 +36,7 @@ def check(example: Example, text: str) -> bool:
 TASK = Task(name="class", make=make, check=check)
 
 
-def _methods(rng: random.Random, name: str, fields: Fields) -> dict[str, str]:
+def _methods(rng: Draws, name: str, fields: Fields) -> dict[str, str]:
     """The source of each chosen method by its name."""
     field, kind = rng.choice(fields)
     makers: dict[str, Callable[[], str]] = {

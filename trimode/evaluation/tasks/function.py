@@ -2,10 +2,9 @@
 
 import ast
 import itertools
-import random
 
 from trimode.evaluation.tasks import python_source, values, words
-from trimode.evaluation.tasks.base import Example, Task, ask
+from trimode.evaluation.tasks.base import Draws, Example, Task, ask
 from trimode.evaluation.tasks.behaviours import BEHAVIOURS, LOCALS
 
 _INSTRUCTIONS = (
@@ -16,7 +15,7 @@ _INSTRUCTIONS = (
 _SEPARATORS = ("-", ", ", "; ", " | ", "/", ":", "_", " and ", ".", "+")
 
 
-def make(rng: random.Random) -> Example:
+def make(rng: Draws) -> Example:
     behaviour = rng.choice(BEHAVIOURS)
     name = f"{values.known_or_invented(rng, words.VERBS)}_{values.identifier(rng)}"
     parameters = values.distinct(rng, len(behaviour.types), taken=LOCALS)

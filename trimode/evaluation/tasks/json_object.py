@@ -1,10 +1,9 @@
 """Task `json`: fields as `key: value` lines or `k=v; k=v` become one typed, indented JSON object."""
 
 import json
-import random
 
 from trimode.evaluation.tasks import values, words
-from trimode.evaluation.tasks.base import Example, Task, ask
+from trimode.evaluation.tasks.base import Draws, Example, Task, ask
 from trimode.evaluation.tasks.json_text import same_json
 
 _INSTRUCTIONS = (
@@ -16,8 +15,8 @@ _INSTRUCTIONS = (
 Value = values.Scalar | list[str] | list[int] | dict[str, values.Scalar]
 
 
-def make(rng: random.Random) -> Example:
-    fields = _fields(rng)
+def make(rng: Draws) -> Example:
+    fields = record(rng)
     pairs = [pair for name, value in fields.items() for pair in _pairs(name, value)]
     body = (
         "\n".join(f"{key}: {value}" for key, value in pairs)
@@ -30,8 +29,10 @@ def make(rng: random.Random) -> Example:
 TASK = Task(name="json", make=make, check=same_json)
 
 
-def _fields(rng: random.Random) -> dict[str, Value]:
-    flat = values.typed_fields(rng, rng.choice((2, 3, 3, 4, 4, 5, 6)))
+def record(rng: Draws) -> dict[str, Value]:
+    """Fields with values, now and then one that is a list or an object."""
+    n_fields = rng.choice((7, 8)) if rng.wide else rng.choice((2, 3, 3, 4, 4, 5, 6))
+    flat = values.typed_fields(rng, n_fields)
     fields: dict[str, Value] = {name: values.typed_value(rng, kind) for name, kind in flat}
     if rng.random() < 0.25:
         fields[rng.choice(words.LIST_FIELDS)] = [values.noun(rng) for _ in range(rng.randint(2, 3))]

@@ -7,8 +7,13 @@ from trimode.evaluation.tasks.base import Example
 
 def same_json(example: Example, text: str) -> bool:
     """Whether the text parses to the same JSON value as the answer."""
+    return same_value(example.answer, text)
+
+
+def same_value(good: str, text: str) -> bool:
+    """Whether both texts parse, and to the same value."""
     found = _canonical(text)
-    return found is not None and found == _canonical(example.answer)
+    return found is not None and found == _canonical(good)
 
 
 def _canonical(text: str) -> str | None:

@@ -1,26 +1,45 @@
-"""Task `sort`: three to eight small integers or words, put in order, as a JSON list."""
+"""Task `sort`: three to eight numbers or words, put in order one after the other; the last line is a JSON list.
 
+Insertion sort, written out: a line names the next item and the sorted list with it, so a line is a copy of the one
+before with one item more, and every choice is between two items.
+"""
+
+import bisect
 import json
-import random
 
-from trimode.evaluation.tasks import values
-from trimode.evaluation.tasks.base import Example, Task, ask
-from trimode.evaluation.tasks.json_text import same_json
+from trimode.evaluation.tasks import words
+from trimode.evaluation.tasks.base import Draws, Example, Task, ask, last_line
+from trimode.evaluation.tasks.json_text import same_value
 
 _INSTRUCTIONS = ("Sort the list in {} order.", "Put these items in {} order:", "Order: {}. Sort this list.")
 
 
-def make(rng: random.Random) -> Example:
+def make(rng: Draws) -> Example:
     order = rng.choice(("ascending", "descending"))
-    n_items = rng.choice((3, 3, 4, 4, 5, 5, 6, 7, 8))
-    items = _words(rng, n_items) if rng.random() < 0.4 else [rng.randrange(100) for _ in range(n_items)]
-    answer = json.dumps(sorted(items, reverse=order == "descending"))
-    return ask("sort", rng.choice(_INSTRUCTIONS).format(order), ", ".join(map(str, items)), answer)
+    n_items = rng.choice((9, 10)) if rng.wide else rng.choice((3, 3, 4, 4, 5, 5, 6, 7, 8))
+    items = rng.sample(words.NOUNS, n_items) if rng.random() < 0.4 else rng.sample(range(100), n_items)
+    lines, done = _insertions(items, order == "descending")
+    answer = "\n".join([*lines, json.dumps(done)])
+    return ask("sort", rng.choice(_INSTRUCTIONS).format(order), _joined(items), answer)
 
 
-TASK = Task(name="sort", make=make, check=same_json)
+def check(example: Example, text: str) -> bool:
+    """Whether the last line is the right list; the steps may differ."""
+    return same_value(last_line(example.answer), last_line(text))
 
 
-def _words(rng: random.Random, n: int) -> list[str]:
-    maker = rng.choice((values.noun, values.product, values.first_name, values.city))
-    return [maker(rng) for _ in range(n)]
+TASK = Task(name="sort", make=make, check=check)
+
+
+def _insertions(items: list[str] | list[int], reverse: bool) -> tuple[list[str], list[str | int]]:
+    """A line for every item, and the sorted list."""
+    lines: list[str] = []
+    done: list[str | int] = []
+    for item in items:
+        bisect.insort(done, item)
+        lines.append(f"{item}: {_joined(done[::-1] if reverse else done)}")
+    return lines, done[::-1] if reverse else done
+
+
+def _joined(items: list[str | int] | list[str] | list[int]) -> str:
+    return ", ".join(map(str, items))

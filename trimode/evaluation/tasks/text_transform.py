@@ -1,10 +1,9 @@
 """Task `text`: one deterministic transform of a short sentence."""
 
-import random
 from collections.abc import Callable
 
 from trimode.evaluation.tasks import values
-from trimode.evaluation.tasks.base import Example, Task, ask, same_text
+from trimode.evaluation.tasks.base import Draws, Example, Task, ask, same_text
 
 _SENTENCES = (
     "{person} bought {n} {product} and {m} {other} in {city}",
@@ -20,7 +19,7 @@ _SENTENCES = (
 Transform = tuple[str, str]  # what the instruction asks, and the answer
 
 
-def make(rng: random.Random) -> Example:
+def make(rng: Draws) -> Example:
     sentence = _sentence(rng)
     transform = rng.choice(_TRANSFORMS)
     wish, answer = transform(rng, sentence.split(" "))
@@ -31,7 +30,7 @@ def make(rng: random.Random) -> Example:
 TASK = Task(name="text", make=make, check=same_text)
 
 
-def _sentence(rng: random.Random) -> str:
+def _sentence(rng: Draws) -> str:
     parts: dict[str, str | int] = {
         "person": values.first_name(rng),
         "friend": values.first_name(rng),
@@ -46,48 +45,48 @@ def _sentence(rng: random.Random) -> str:
     return rng.choice(_SENTENCES).format(**parts)
 
 
-def _upper(rng: random.Random, words: list[str]) -> Transform:
+def _upper(rng: Draws, words: list[str]) -> Transform:
     return "Write in uppercase", " ".join(words).upper()
 
 
-def _lower(rng: random.Random, words: list[str]) -> Transform:
+def _lower(rng: Draws, words: list[str]) -> Transform:
     return "Write in lowercase", " ".join(words).lower()
 
 
-def _title(rng: random.Random, words: list[str]) -> Transform:
+def _title(rng: Draws, words: list[str]) -> Transform:
     return "Write in title case", " ".join(word.capitalize() for word in words)
 
 
-def _reverse(rng: random.Random, words: list[str]) -> Transform:
+def _reverse(rng: Draws, words: list[str]) -> Transform:
     return "Reverse the order of the words", " ".join(reversed(words))
 
 
-def _join(rng: random.Random, words: list[str]) -> Transform:
+def _join(rng: Draws, words: list[str]) -> Transform:
     separator = rng.choice("-_/+|")
     return f"Join the words with '{separator}'", separator.join(words)
 
 
-def _replace(rng: random.Random, words: list[str]) -> Transform:
+def _replace(rng: Draws, words: list[str]) -> Transform:
     old, new = rng.choice(words), rng.choice((values.noun, values.first_name, values.city))(rng)
     return f"Replace '{old}' with '{new}'", " ".join(new if word == old else word for word in words)
 
 
-def _numbers(rng: random.Random, words: list[str]) -> Transform:
+def _numbers(rng: Draws, words: list[str]) -> Transform:
     return "Extract all numbers", ", ".join(word for word in words if word.isdigit()) or "none"
 
 
-def _count(rng: random.Random, words: list[str]) -> Transform:
+def _count(rng: Draws, words: list[str]) -> Transform:
     """The words numbered one by one, because a count without its steps is a guess for a small model."""
     return "Number the words and count them", "\n".join(
         [*(f"{number} {word}" for number, word in enumerate(words, 1)), f"{len(words)} words"]
     )
 
 
-def _initials(rng: random.Random, words: list[str]) -> Transform:
+def _initials(rng: Draws, words: list[str]) -> Transform:
     return "Give the first letter of each word", " ".join(word[0] for word in words)
 
 
-_TRANSFORMS: tuple[Callable[[random.Random, list[str]], Transform], ...] = (
+_TRANSFORMS: tuple[Callable[[Draws, list[str]], Transform], ...] = (
     _upper,
     _lower,
     _title,

@@ -2,84 +2,84 @@
 
 import calendar
 import keyword
-import random
 
 from trimode.evaluation.tasks import names, words
+from trimode.evaluation.tasks.base import Draws
 
 Scalar = int | float | bool | str
 
 _ONSETS = (*"bcdfghklmnprstvwz", "br", "ch", "dr", "gr", "kl", "pl", "sh", "st", "tr")
 _VOWELS = (*"aeiou", "ai", "ea", "ou")
 _CODAS = ("", "", "", "n", "r", "l", "s", "m", "k", "x")
-_INVENTED = 0.3  # the share of names no list holds, which can only be copied
+_INVENTED = 0.3  # the share of names no list holds, which can only be copied; of wide draws all
 MONTHS = tuple(calendar.month_name)[1:]
 
 
-def invented_word(rng: random.Random) -> str:
+def invented_word(rng: Draws) -> str:
     """A pronounceable word of two or three syllables."""
     syllables = (rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(rng.randint(2, 3)))
     word = "".join(syllables) + rng.choice(_CODAS)
     return word + "a" if keyword.iskeyword(word) else word
 
 
-def known_or_invented(rng: random.Random, known: tuple[str, ...]) -> str:
+def known_or_invented(rng: Draws, known: tuple[str, ...]) -> str:
     """A word of the list, or now and then an invented one in the same case."""
-    if rng.random() >= _INVENTED:
+    if not rng.wide and rng.random() >= _INVENTED:
         return rng.choice(known)
     word = invented_word(rng)
     return word.capitalize() if known[0][0].isupper() else word
 
 
-def first_name(rng: random.Random) -> str:
+def first_name(rng: Draws) -> str:
     return known_or_invented(rng, names.FIRST_NAMES)
 
 
-def full_name(rng: random.Random) -> str:
+def full_name(rng: Draws) -> str:
     return f"{first_name(rng)} {known_or_invented(rng, names.SURNAMES)}"
 
 
-def city(rng: random.Random) -> str:
+def city(rng: Draws) -> str:
     return known_or_invented(rng, words.CITIES)
 
 
-def product(rng: random.Random) -> str:
+def product(rng: Draws) -> str:
     return known_or_invented(rng, words.PRODUCTS)
 
 
-def noun(rng: random.Random) -> str:
+def noun(rng: Draws) -> str:
     return known_or_invented(rng, words.NOUNS)
 
 
-def integer(rng: random.Random) -> int:
-    """An integer of one to five digits, every length equally likely."""
-    n_digits = rng.randint(1, 5)
+def integer(rng: Draws) -> int:
+    """An integer of one to five digits, every length equally likely; of a wide draw, of six."""
+    n_digits = 6 if rng.wide else rng.randint(1, 5)
     return rng.randrange(10 ** (n_digits - 1), 10**n_digits)
 
 
-def decimal(rng: random.Random) -> float:
+def decimal(rng: Draws) -> float:
     """A number of up to four digits before the point and one or two after it."""
     return round(rng.uniform(0, 10 ** rng.randint(1, 4)), rng.randint(1, 2))
 
 
-def iso_date(rng: random.Random) -> str:
+def iso_date(rng: Draws) -> str:
     return f"{rng.randint(1980, 2030)}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
 
 
-def long_date(rng: random.Random) -> str:
+def long_date(rng: Draws) -> str:
     return f"{rng.randint(1, 28)} {rng.choice(MONTHS)} {rng.randint(2015, 2030)}"
 
 
-def email(rng: random.Random) -> str:
+def email(rng: Draws) -> str:
     domain = f"{noun(rng)}.{rng.choice(('com', 'org', 'net', 'de', 'io'))}"
     return f"{first_name(rng).lower()}@{domain}"
 
 
-def identifier(rng: random.Random) -> str:
+def identifier(rng: Draws) -> str:
     """A lower case Python name."""
     return rng.choice((noun, noun, invented_word))(rng)
 
 
-def distinct(rng: random.Random, n: int, taken: frozenset[str] = frozenset()) -> list[str]:
+def distinct(rng: Draws, n: int, taken: frozenset[str] = frozenset()) -> list[str]:
     """`n` different identifiers, none of them taken."""
     found: list[str] = []
     while len(found) < n:
@@ -89,7 +89,7 @@ def distinct(rng: random.Random, n: int, taken: frozenset[str] = frozenset()) ->
     return found
 
 
-def text_value(rng: random.Random, kind: str) -> str:
+def text_value(rng: Draws, kind: str) -> str:
     """A string of a kind named in words.TEXT_FIELDS."""
     makers = {
         "person": full_name,
@@ -102,7 +102,7 @@ def text_value(rng: random.Random, kind: str) -> str:
     return makers[kind](rng)
 
 
-def typed_field(rng: random.Random) -> tuple[str, str]:
+def typed_field(rng: Draws) -> tuple[str, str]:
     """A field name and the kind of its values: `int`, `float`, `bool`, or a kind of text."""
     group = rng.choices(("text", "int", "float", "bool", "free"), (8, 4, 3, 2, 2))[0]
     if group == "text":
@@ -113,7 +113,7 @@ def typed_field(rng: random.Random) -> tuple[str, str]:
     return rng.choice(known[group]), group
 
 
-def typed_value(rng: random.Random, kind: str) -> Scalar:
+def typed_value(rng: Draws, kind: str) -> Scalar:
     """A value of the kind."""
     if kind == "int":
         return integer(rng)
@@ -124,7 +124,7 @@ def typed_value(rng: random.Random, kind: str) -> Scalar:
     return text_value(rng, kind)
 
 
-def typed_fields(rng: random.Random, n: int) -> list[tuple[str, str]]:
+def typed_fields(rng: Draws, n: int) -> list[tuple[str, str]]:
     """`n` fields of different names."""
     found: dict[str, str] = {}
     while len(found) < n:

@@ -1,11 +1,12 @@
 """Cities, products, identifiers and plain words, as data."""
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def listed(text: str) -> tuple[str, ...]:
+    """The words of a text."""
     return tuple(text.split())
 
 
-CITIES: tuple[str, ...] = _listed(
+CITIES: tuple[str, ...] = listed(
     """
     Amsterdam Athens Austin Bangkok Basel Beirut Bergen Berlin Bogota Boston Bremen Brussels Cairo
     Chicago Cologne Dakar Dallas Delhi Denver Dublin Florence Geneva Genoa Ghent Graz Hamburg Hanoi
@@ -16,7 +17,7 @@ CITIES: tuple[str, ...] = _listed(
     """
 )
 
-PRODUCTS: tuple[str, ...] = _listed(
+PRODUCTS: tuple[str, ...] = listed(
     """
     adapter anchor apron backpack basket battery bell belt bench bicycle blanket bottle bowl bracket
     brush bucket cabinet cable camera candle carpet chain chair charger clock coat compass cup curtain
@@ -38,21 +39,21 @@ TEXT_FIELDS: dict[str, str] = {
     **dict.fromkeys(("email", "sender", "mail", "reply_to"), "email"),
     **dict.fromkeys(("code", "label", "title", "key", "user", "team", "status"), "word"),
 }
-INT_FIELDS: tuple[str, ...] = _listed(
+INT_FIELDS: tuple[str, ...] = listed(
     "age amount count floor id index level limit number order page points port quantity rank room score "
     "seats size stock version year zone"
 )
-FLOAT_FIELDS: tuple[str, ...] = _listed(
+FLOAT_FIELDS: tuple[str, ...] = listed(
     "balance cost discount distance height length price rate ratio speed tax total weight width"
 )
-BOOL_FIELDS: tuple[str, ...] = _listed(
+BOOL_FIELDS: tuple[str, ...] = listed(
     "active approved closed done enabled hidden locked open paid public ready urgent valid verified"
 )
-LIST_FIELDS: tuple[str, ...] = _listed("colors groups members parts roles tags topics")
-INT_LIST_FIELDS: tuple[str, ...] = _listed("codes grades marks ports scores sizes")
-NESTED_FIELDS: tuple[str, ...] = _listed("account address billing company profile settings")
+LIST_FIELDS: tuple[str, ...] = listed("colors groups members parts roles tags topics")
+INT_LIST_FIELDS: tuple[str, ...] = listed("codes grades marks ports scores sizes")
+NESTED_FIELDS: tuple[str, ...] = listed("account address billing company profile settings")
 
-CLASSES: tuple[str, ...] = _listed(
+CLASSES: tuple[str, ...] = listed(
     """
     Account Address Article Booking Branch Car Course Customer Device Driver Employee Event Flight Guest
     Hotel Invoice Item Journey Letter Library Machine Meeting Member Message Order Package Parcel
@@ -61,11 +62,11 @@ CLASSES: tuple[str, ...] = _listed(
     """
 )
 
-VERBS: tuple[str, ...] = _listed(
+VERBS: tuple[str, ...] = listed(
     "apply build calc check combine compute derive eval find get handle make measure process run solve"
 )
 
-NOUNS: tuple[str, ...] = _listed(
+NOUNS: tuple[str, ...] = listed(
     """
     amount angle apple area beach bird block board bridge cloud coin color corner cost door edge field
     fire flower forest garden grade house island letter level line market metal moon music night number
