@@ -2,7 +2,7 @@
 
 import pytest
 
-from trimode.evaluation.tasks import TASKS, Example, example, split_of
+from trimode.evaluation.tasks import TASKS, Example, Split, example, split_of
 from trimode.evaluation.tasks.arithmetic import add, multiply, subtract
 
 N = 50
@@ -62,6 +62,22 @@ def test_train_and_heldout_are_disjoint(task: str) -> None:
     assert {split_of(prompt) for prompt in train} == {"train"}
     assert {split_of(prompt) for prompt in heldout} == {"heldout"}
     assert not train & heldout
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_wide_examples_are_no_training_prompts_and_pass(task: str) -> None:
+    for index in range(10):
+        drawn = example(task, "wide", 0, index)
+        assert split_of(drawn.prompt) == "heldout"
+        assert TASKS[task].check(drawn, drawn.answer)
+
+
+@pytest.mark.parametrize("task", ["sort", "lists"])
+def test_wide_lists_are_longer_than_any_other(task: str) -> None:
+    def lengths(split: Split) -> list[int]:
+        return [example(task, split, 0, index).prompt.split("\n")[1].count(",") + 1 for index in range(40)]
+
+    assert max(lengths("train")) <= 8 < min(lengths("wide"))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -125,3 +141,34 @@ def test_json_is_judged_by_value_and_type() -> None:
     assert TASKS["json"].check(good, '{"b":2.5,"a":1}')
     assert not TASKS["json"].check(good, '{"b":2.5,"a":1.0}')
     assert not TASKS["json"].check(good, '{"b":2.5,"a":true}')
+
+
+QUERY = Example(
+    task="sql",
+    prompt="Write an SQL query.\ntable: cars(owner text, price float)\nrequest: ...\nAnswer:\n",
+    answer="SELECT owner\nFROM cars\nWHERE price > 20.5\nORDER BY price;",
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "is_right"),
+    [
+        ("select owner from cars where not price <= 20.5 order by price asc", True),
+        ("SELECT owner FROM cars WHERE price >= 20.5 ORDER BY price;", False),
+        ("SELECT owner FROM cars WHERE price > 20.5;", False),
+        ("SELECT price FROM cars WHERE price > 20.5 ORDER BY price;", False),
+        ("DROP TABLE cars;", False),
+        ("ATTACH DATABASE 'x.db' AS x;", False),
+        ("SELECT load_extension('x');", False),
+        ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n;", False),
+        ("SELECT randomblob(2000000000);", False),
+    ],
+)
+def test_a_query_is_judged_by_what_it_finds(query: str, is_right: bool) -> None:
+    assert TASKS["sql"].check(QUERY, query) is is_right
+
+
+def test_steps_may_differ_where_the_last_line_is_right() -> None:
+    worked = example("sort", "train", 0, 0)
+    assert TASKS["sort"].check(worked, worked.answer.rpartition("\n")[2])
+    assert not TASKS["sort"].check(worked, worked.answer.rpartition("\n")[0])

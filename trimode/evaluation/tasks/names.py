@@ -1,11 +1,8 @@
 """First names and surnames, as data."""
 
+from trimode.evaluation.tasks.words import listed
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-FIRST_NAMES: tuple[str, ...] = _listed(
+FIRST_NAMES: tuple[str, ...] = listed(
     """
     Aaron Ada Adam Agnes Alan Albert Alice Alma Amir Amy Ana Andre Anna Anton Arjun Arthur Astrid Aya
     Ben Bella Bernd Bianca Boris Brian Bruno Carl Carla Carmen Cecil Chen Chloe Clara Colin Cora Dana
@@ -20,7 +17,7 @@ FIRST_NAMES: tuple[str, ...] = _listed(
     """
 )
 
-SURNAMES: tuple[str, ...] = _listed(
+SURNAMES: tuple[str, ...] = listed(
     """
     Abbott Adler Ahmed Albers Allen Alvarez Andersen Arnold Bailey Baker Barnes Bauer Becker Bell Berg
     Bishop Blanc Bloom Bond Braun Brooks Brown Burke Byrne Carter Castro Chan Chavez Chen Clark Cohen
