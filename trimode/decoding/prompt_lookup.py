@@ -58,7 +58,8 @@ class PromptLookup:
 
     def advance(self, state: LookupState, span: Span, picks: Picks) -> Step[LookupState]:
         chosen: list[int] = picks.commit.token_S.tolist()
-        accepted = accepted_length(span.commit[len(span.commit) - span.n_guesses :], chosen)
+        guesses = span.commit[len(span.commit) - span.n_guesses :]
+        accepted = accepted_length(guesses, chosen)
         after = LookupState(length=state.length + accepted + 1, end=state.end, started=True)
         return Step(state=after, tokens=tuple(chosen[: accepted + 1]), keep=state.length + accepted)
 

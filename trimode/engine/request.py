@@ -38,7 +38,7 @@ class Counts:
 
         What was guessed beyond the end of the text counts as neither verified nor accepted.
         """
-        judged = min(n_guesses, n_taken)
+        judged = min(n_guesses, n_taken) if n_taken < n_made else n_guesses
         self.verified.update(range(judged))
         self.accepted.update(range(min(judged, n_made - 1)))
 
