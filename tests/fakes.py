@@ -50,7 +50,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = (
         ),
         "as released": ("self_speculation", RELEASED | dict(draft_length=6)),
         "several looks": ("self_speculation", RELEASED | dict(draft_length=6, draft_threshold=0.4)),
-        "lookup of 3": ("prompt_lookup", dict(lookup_length=3)),
         "looked up": ("self_speculation", dict(lookup_length=5, verify_above=0.0, fallback_below=0.0)),
     }
     | {

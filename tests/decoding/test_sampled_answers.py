@@ -26,7 +26,9 @@ pytestmark = pytest.mark.medium
 END_THINK = 6
 PROMPTS = ([5], [1, 9, 30, 2, 41, END_THINK], list(range(7, 40)))
 PROMISING = [variant for variant, (mode, _) in VARIANTS.items() if mode != "diffusion"]
-DRAFTING = [variant for variant in PROMISING if VARIANTS[variant][0] != "prompt_lookup"]  # all its guesses are looked up
+DRAFTING = [
+    variant for variant in PROMISING if VARIANTS[variant][0] != "prompt_lookup"
+]  # all its guesses are looked up
 every_promise = pytest.mark.parametrize("variant", PROMISING)
 every_mode = pytest.mark.parametrize("variant", VARIANTS)
 WAYS: dict[str, dict[str, object]] = {

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.medium
 COMMITTED = [
     name
     for name, (mode, options) in VARIANTS.items()
-    if mode in ("self_speculation", "prompt_lookup") and options.get("anchor") != "canvas" and not options.get("draft_threshold")
+    if mode in ("self_speculation", "prompt_lookup")
+    and options.get("anchor") != "canvas"
+    and not options.get("draft_threshold")
 ]
 OWN_KINDS = {
     "ar": {"prefill", "decode"},

@@ -1,4 +1,4 @@
-"""Prompt lookup: guesses from the text itself, verified causally. The text is that of `ar`; any causal checkpoint will do.
+"""Prompt lookup: guesses from the text itself, verified causally, so the text is that of `ar`. Needs no mask token.
 
 A forward commits the last token and guesses for what follows it: what came after the latest earlier place where the
 text's last 4, 3 or 2 tokens stood (lookup.py). Each of these rows names the true next token, so the guesses that agree
