@@ -141,8 +141,9 @@ def test_a_completion_is_ready_for_json() -> None:
     row = json.loads(json.dumps(answer.to_dict()))
     assert list(row) == ["text", "token_ids", "finish_reason", "mode", "placement", "prompt_tokens",
                          "completion_tokens", "forwards", "tokens_per_forward", "acceptance_length",
-                         "seconds"]  # fmt: skip
+                         "acceptance", "seconds"]  # fmt: skip
     assert tuple(row["token_ids"]) == answer.token_ids
+    assert row == answer.to_dict()
     assert row["seconds"] > 0
 
 

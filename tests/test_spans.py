@@ -75,6 +75,11 @@ def test_a_span_counts_its_rows_and_its_wanted_rows(span: Span) -> None:
     assert span.n_read == len(spelled.reads)
 
 
+def test_guesses_are_what_a_verify_forward_reads_behind_its_first_row() -> None:
+    assert Span(commit=(4, 5, 6, 7), read=(1, 2, 3), kind="verify").n_guesses == 2
+    assert Span(commit=(4, 5), read=(0, 1), kind="prefill").n_guesses == 0
+
+
 @pytest.mark.parametrize("after", [-1, 3])
 def test_a_canvas_after_commits_that_are_not_there_is_refused_with_the_range(after: int) -> None:
     with pytest.raises(ValueError, match=rf"canvas\.after is {after}, allowed is 0 to 2"):

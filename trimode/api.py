@@ -32,7 +32,7 @@ T = TypeVar("T")
 class Options(SamplingOptions, total=False):
     """What `generate`, `stream` and `chat` take besides the prompt; a parameter the mode does not have is refused."""
 
-    mode: str  # ar, diffusion, self_speculation (default, where the checkpoint can)
+    mode: str  # ar, diffusion, self_speculation (default, where the checkpoint can), prompt_lookup
     adapter: str | None  # the name of one that is loaded; default: none
     max_tokens: int  # default 256
     stop: str | Sequence[str]

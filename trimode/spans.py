@@ -73,6 +73,11 @@ class Span:
         """Rows somebody wants to read."""
         return len(self.read) + sum(len(canvas.read) for canvas in self.canvases)
 
+    @property
+    def n_guesses(self) -> int:
+        """Guesses under verification: one row names what stands in the first's place, and one what follows each."""
+        return len(self.read) - 1 if self.kind == "verify" else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:

@@ -1,6 +1,6 @@
 """Whether a device writes what the CPU writes: the same prompts in every mode, float32, token for token.
 
-A differing token of `ar` or `self_speculation` is explained when the CPU's own scores of the two tokens (noise
+A differing token of any mode but `diffusion` is explained when the CPU's own scores of the two tokens (noise
 included) are closer than TIE. Diffusion also chooses by confidence thresholds, so its differences are only counted.
 """
 

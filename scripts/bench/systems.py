@@ -15,6 +15,7 @@ from trimode.models.checkpoint import tensors
 
 VARIANTS: dict[str, dict[str, Any]] = {  # our rows: a name, and the options of `generate`
     "ar": {"mode": "ar"},
+    "prompt_lookup": {"mode": "prompt_lookup"},
     "diffusion (fused, 0.9)": {"mode": "diffusion"},
     "diffusion (canvas, 0.9)": {"mode": "diffusion", "anchor": "canvas"},
     "self_speculation": {"mode": "self_speculation"},
@@ -70,7 +71,7 @@ def ours(source: str | None, dtypes: Sequence[str], backends: Sequence[str], dev
                 except TrimodeError as reason:
                     yield f"{name} {suffix}: {reason}"
                     continue
-                baseline = f"ar {suffix}" if options["mode"] == "self_speculation" else None
+                baseline = f"ar {suffix}" if options["mode"] in ("self_speculation", "prompt_lookup") else None
                 yield System(name=f"{name} {suffix}", write=writer(llm, options), baseline=baseline)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from trimode.cli.flags import canonical_mode
 from trimode.decoding import MODES, options
 from trimode.numerics.parameters import PARAMETERS
 
@@ -31,9 +32,10 @@ def test_json_holds_text_counts_and_time(mode: str) -> None:
     row = json.loads(done.stdout)
     assert set(row) == {
         "text", "token_ids", "finish_reason", "mode", "placement", "prompt_tokens", "completion_tokens", "forwards",
-        "tokens_per_forward", "acceptance_length", "seconds",
+        "tokens_per_forward", "acceptance_length", "acceptance", "seconds",
     }  # fmt: skip
     assert row["mode"] == mode
+    assert (row["acceptance"] is None) == ("verify" not in row["forwards"])
     assert row["completion_tokens"] == len(row["token_ids"]) <= 20
     assert sum(n for kind, n in row["forwards"].items() if kind != "total") == row["forwards"]["total"]
     assert row["tokens_per_forward"] == pytest.approx(row["completion_tokens"] / row["forwards"]["total"])
@@ -52,6 +54,8 @@ def test_text_goes_to_stdout_and_counts_to_stderr_and_a_dash_reads_stdin() -> No
 def test_other_spellings_of_a_mode_are_understood() -> None:
     done = trimode("generate", "x", "--mode", "LinearSpec", "--max-tokens", "2", "--json")
     assert json.loads(done.stdout)["mode"] == "self_speculation"
+    for name in ("prompt-lookup", "ngram", "Prompt_Lookup_Decoding"):
+        assert canonical_mode(name) == "prompt_lookup"
 
 
 BAD = [

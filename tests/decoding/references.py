@@ -299,6 +299,20 @@ def _lengths(guesses: Draft, is_found: bool, rule: Speculation) -> Sequence[int]
     return lengths
 
 
+def prompt_lookup(eyes: Eyes, prompt: Sequence[int], max_tokens: int, rule: Speculation) -> Answer:
+    """`ar`, where a forward goes on as long as the text does as it did before; the last token is never a guess."""
+    text = begin(eyes, prompt, max_tokens)
+    while not text.is_over:
+        found = [token for token, _ in _look_up(text.tokens, Memory(), rule)] if text.forwards else []
+        guesses = found[: text.room - 1]
+        text.forwards["verify" if guesses else "decode" if text.forwards else "prefill"] += 1
+        for guess in (*guesses, None):
+            text.tokens.append(eyes.next_token(text.tokens))
+            if text.is_over or text.tokens[-1] != guess:
+                break
+    return text.answer()
+
+
 def diffusion(
     eyes: Eyes, prompt: Sequence[int], max_tokens: int, block_size: int, anchor: str, threshold: float | None,
     max_denoising_steps: int | None = None, **more: Any,

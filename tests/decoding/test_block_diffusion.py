@@ -225,7 +225,7 @@ def test_a_shorter_answer_is_the_beginning_of_a_longer_one(kind: str) -> None:
 
 def test_other_modes_are_refused_with_the_reason() -> None:
     config = model("own").config
-    for mode in ("ar", "self_speculation"):
+    for mode in ("ar", "self_speculation", "prompt_lookup"):
         with pytest.raises(InvalidInput, match=rf"mode '{mode}'.*both ways.*'diffusion'"):
             build(mode, config)
     assert default_mode(config) == "diffusion"

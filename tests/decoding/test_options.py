@@ -79,6 +79,9 @@ def test_every_option_has_a_help_text(mode: str) -> None:
         ("self_speculation", dict(lookup_length=-1), "at least 0"),
         ("self_speculation", dict(lookup_length=2.0), "at least 0"),
         ("self_speculation", dict(anchor="fused"), "committed, canvas"),
+        ("prompt_lookup", dict(lookup_length=0), "at least 1"),
+        ("prompt_lookup", dict(lookup_length=None), "at least 1"),
+        ("prompt_lookup", dict(lookup_length=2.5), "at least 1"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_name_and_range(
@@ -139,11 +142,13 @@ def test_an_unknown_mode_is_refused_with_the_known_ones(mode: object) -> None:
         build(mode, CONFIG)  # type: ignore[arg-type]
 
 
-def test_an_ordinary_causal_checkpoint_writes_in_ar_only() -> None:
+def test_an_ordinary_causal_checkpoint_writes_in_the_modes_without_a_mask() -> None:
     config = tiny_config(model_type="qwen3", mask_token_id=None, block_size=None)
-    assert default_mode(config) == build("ar", config).mode == "ar"
-    for mode in MODES.keys() - {"ar"}:
-        with pytest.raises(InvalidInput, match=rf"mode '{mode}' needs a mask.*qwen3.*ordinary causal.*conversion"):
+    assert default_mode(config) == "ar"
+    assert build("ar", config).mode == "ar"
+    assert build("prompt_lookup", config) == build("prompt_lookup", CONFIG)
+    for mode in MODES.keys() - {"ar", "prompt_lookup"}:
+        with pytest.raises(InvalidInput, match=rf"mode '{mode}' needs a mask.*qwen3.*'ar' and 'prompt_lookup'.*conver"):
             build(mode, config)
     assert default_mode(CONFIG) == DEFAULT_MODE
 

@@ -113,6 +113,18 @@ def test_self_speculation_equals_its_reference(placement: str, setting: str) -> 
             assert as_answer(request) == reference, (length, max_tokens, prompt)
 
 
+@pytest.mark.parametrize("lookup_length", [1, 3, 10])
+def test_prompt_lookup_equals_its_reference(lookup_length: int) -> None:
+    gained = 0
+    for _, max_tokens, prompt, model, sampling in (*cases(lookup_length % 7), *cases(4)):
+        rule = references.Speculation("none", 0, lookup_length=lookup_length)
+        reference = references.prompt_lookup(eyes(model, sampling), prompt * 2, max_tokens, rule)
+        request = ours(model, "prompt_lookup", prompt * 2, max_tokens, sampling, lookup_length=lookup_length)
+        assert as_answer(request) == reference, (max_tokens, prompt)
+        gained += len(request.answer) - request.counts.forwards.total()
+    assert gained >= 3  # guesses were accepted
+
+
 def test_the_cases_reach_the_corners() -> None:
     """Tails, early ends, several looks at a block, drafts accepted in part: else the equalities above say little."""
     answers = [

@@ -1,24 +1,30 @@
 """Forwards by kind sum to the total, and tokens per forward mean what the documentation says."""
 
+from itertools import product
+
 import pytest
 
-from tests.fakes import VARIANTS, Watched, alone, decoder, drain, lively_model
+from tests.fakes import EOS, VARIANTS, ScriptedModel, Watched, alone, decoder, drain, lively_model
 from trimode.api import completion
+from trimode.decoding import build
 from trimode.engine.engine import Engine
 from trimode.spans import KINDS
 
 pytestmark = pytest.mark.medium
 
-# self-speculation whose anchors are committed with their drafts: every forward makes at least one token
+# drafts committed behind their anchors, if there are any: every forward makes at least one token
 COMMITTED = [
     name
     for name, (mode, options) in VARIANTS.items()
-    if mode == "self_speculation" and options.get("anchor") != "canvas" and not options.get("draft_threshold")
+    if mode in ("self_speculation", "prompt_lookup")
+    and options.get("anchor") != "canvas"
+    and not options.get("draft_threshold")
 ]
 OWN_KINDS = {
     "ar": {"prefill", "decode"},
     "diffusion": {"prefill", "denoise", "commit"},
     "self_speculation": {"prefill", "decode", "draft", "verify"},
+    "prompt_lookup": {"prefill", "decode", "verify"},
 }
 
 
@@ -65,6 +71,53 @@ def test_acceptance_length_is_none_where_nothing_was_verified() -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_acceptance_by_place_adds_up_to_the_acceptance_length(variant: str) -> None:
+    """The endless text drops no surplus. The other may end at a guess that held: then its bonus is not in the text."""
+    for ends, seed in product(((), (2, 18, 35)), range(3)):
+        request = alone(lively_model(seed, eos_token_ids=ends), variant, [5, 6, 5, 6], max_tokens=40)
+        answer, n_forwards = completion(request), request.counts.forwards["verify"]
+        assert (answer.acceptance is None) == (answer.acceptance_length is None) == (not n_forwards)
+        if answer.acceptance is not None:
+            verified, accepted = zip(*answer.acceptance, strict=True)
+            assert verified[0] == n_forwards
+            assert list(verified) == sorted(verified, reverse=True)
+            assert list(accepted) == sorted(accepted, reverse=True)
+            assert all(a <= v for v, a in answer.acceptance)
+            bonus_dropped = sum(accepted) + n_forwards - request.counts.tokens["verify"]
+            assert 0 <= bonus_dropped <= (answer.finish_reason == "stop")
+            if not bonus_dropped:
+                assert answer.acceptance_length == pytest.approx(1 + sum(accepted) / n_forwards)
+
+
+@pytest.mark.parametrize("placement", ["linear", "chained", "quadratic"])
+def test_all_guesses_of_a_perfect_drafter_are_accepted_and_none_of_a_hopeless_one(placement: str) -> None:
+    for guess, n_held in ((7, 1), (8, 0)):
+        model = ScriptedModel(lambda p: 7, lambda p, guess=guess: guess, lambda p: 0.9)
+        speculator = build("self_speculation", model.config, placement=placement, draft_length=4, lookup_length=0,
+                           verify_above=0.0, fallback_below=0.0)  # fmt: skip
+        engine = Engine(model)
+        request = engine.submit([5, 6], speculator, max_tokens=41)
+        drain(engine)
+        acceptance = completion(request).acceptance
+        assert acceptance is not None
+        assert len(acceptance) == 3  # a draft of 4 is the anchor and three guesses
+        assert acceptance[0] == (request.counts.forwards["verify"], n_held * request.counts.forwards["verify"])
+        assert all(accepted == n_held * verified for verified, accepted in acceptance)
+
+
+def test_guesses_beyond_the_end_of_a_text_are_not_judged() -> None:
+    """Of fifteen right guesses the fourth is an EOS."""
+    model = ScriptedModel(*[lambda p: EOS if p == 6 else 7] * 2)
+    chained = build("self_speculation", model.config, placement="chained", draft_length=16, lookup_length=0,
+                    verify_above=0.0, fallback_below=0.0)  # fmt: skip
+    engine = Engine(model)
+    request = engine.submit([5, 6], chained, max_tokens=40)
+    drain(engine)
+    assert request.answer == (7, 7, 7, 7, EOS)
+    assert completion(request).acceptance == ((1, 1),) * 4
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_only_parts_of_the_prompt_go_uncounted(variant: str) -> None:
     """With few rows a finished block may be committed in parts, too: those are forwards of the answer."""
     model = lively_model(0, eos_token_ids=())
@@ -79,7 +132,7 @@ def test_only_parts_of_the_prompt_go_uncounted(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", COMMITTED)
-def test_self_speculation_never_needs_more_forwards_than_ar(variant: str) -> None:
+def test_what_is_verified_never_needs_more_forwards_than_ar(variant: str) -> None:
     for seed in range(4):
         for max_tokens in (1, 2, 3, 9, 23):
             request = alone(lively_model(seed), variant, [5, 6], max_tokens=max_tokens)

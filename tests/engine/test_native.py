@@ -13,7 +13,7 @@ from trimode.numerics.sampling import Sampling
 pytestmark = pytest.mark.medium
 
 PROMPTS = [[5], [7, 8, 9], list(range(4, 21)), [1, *range(25, 60)] * 2]
-SPECULATIVE = [name for name, (mode, _) in VARIANTS.items() if mode == "self_speculation"]
+SPECULATIVE = [name for name, (mode, _) in VARIANTS.items() if mode in ("self_speculation", "prompt_lookup")]
 SHAPE = "head 16, pairs"
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
 

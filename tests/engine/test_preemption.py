@@ -39,6 +39,7 @@ def test_a_preempted_request_needs_the_same_forwards_and_some_that_are_counted_a
             assert request.counts.prefill_parts - whole.counts.prefill_parts == -(-n // max_rows)
         assert (request.answer, request.finish) == (whole.answer, whole.finish)
         assert request.counts.forwards == whole.counts.forwards
+        assert request.counts.accepted == whole.counts.accepted
         assert request.cache.capacity == 0  # nobody reads it any more
 
 

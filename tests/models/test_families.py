@@ -73,7 +73,8 @@ def test_with_a_mask_every_family_writes_in_every_mode(name: str, tmp_path: Path
     engine = Engine(model)
     requests = {v: engine.submit(tokens_of(9), decoder(v, model.config), max_tokens=30) for v in VARIANTS}
     drain(engine)
-    assert requests["ar"].answer == requests["self_speculation"].answer == requests["draft of 3"].answer
+    others = ("self_speculation", "draft of 3", "prompt_lookup")
+    assert {requests[v].answer for v in others} == {requests["ar"].answer}
     assert all(request.finish for request in requests.values())
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 ALIASES = {
     "autoregressive": "ar", "dlm": "diffusion", "fastdiffuser": "diffusion", "block_diffusion": "diffusion",
     "self_spec": "self_speculation", "linearspec": "self_speculation", "linear_spec": "self_speculation",
-    "speculative": "self_speculation",
+    "speculative": "self_speculation", "ngram": "prompt_lookup", "pld": "prompt_lookup",
+    "prompt_lookup_decoding": "prompt_lookup",
 }  # fmt: skip
 KINDS: dict[Any, type] = {int: int, int | None: int, float: float, float | None: float}
 

@@ -10,6 +10,7 @@ from trimode.decoding.autoregressive import Autoregressive
 from trimode.decoding.base import Decoder, Step
 from trimode.decoding.block_diffusion import BlockDiffusion
 from trimode.decoding.diffusion import Diffusion
+from trimode.decoding.prompt_lookup import PromptLookup
 from trimode.decoding.self_speculation import SelfSpeculation
 from trimode.errors import InvalidInput
 
@@ -17,6 +18,7 @@ MODES: Mapping[str, type[Any]] = {
     "ar": Autoregressive,
     "diffusion": Diffusion,
     "self_speculation": SelfSpeculation,
+    "prompt_lookup": PromptLookup,
 }
 DEFAULT_MODE = "self_speculation"
 
@@ -59,7 +61,7 @@ def build(mode: str, config: ModelConfig, cost: CostModel = FLAT, **chosen: Any)
     if "mask_token_id" in has and config.mask_token_id is None:
         raise InvalidInput(
             f"mode {mode!r} needs a mask token; this {config.model_type} checkpoint is an ordinary causal one, "
-            "which writes in mode 'ar' and needs conversion (trimode convert) for any other"
+            "which writes in modes 'ar' and 'prompt_lookup' and needs conversion (trimode convert) for any other"
         )
     if config.commit_visibility == "block" and kind is not BlockDiffusion:
         raise InvalidInput(

@@ -101,7 +101,7 @@ class SelfSpeculation:
         if state.record.plain > 1 and span.kind == "decode":  # within a break: nothing to judge
             after = replace(state, length=state.length + 1, record=state.record.after_forward(1, 0.0))
             return Step(state=after, tokens=(int(picks.commit.token_S[0]),), keep=state.length)
-        n = len(span.read) - 1  # guesses verified
+        n = span.n_guesses
         n_sure = len(span.commit) - n
         chosen: list[int] = picks.commit.token_S.tolist()
         accepted = accepted_length(span.commit[n_sure:], chosen)

@@ -172,6 +172,7 @@ class Engine:
         request.cache.keep(step.keep)
         request.counts.forwards[span.kind] += 1
         tokens = request.take(step.tokens, span.kind)
+        request.counts.add_guesses(span.n_guesses, len(step.tokens), len(tokens))
         is_last = request.finish is not None
         if is_last:
             self._close(request)

@@ -23,6 +23,8 @@ class Counts:
     forwards: Counter[Kind] = field(default_factory=Counter)
     tokens: Counter[Kind] = field(default_factory=Counter)  # emitted by forwards of a kind
     prefill_parts: int = 0
+    verified: Counter[int] = field(default_factory=Counter)  # guesses, by their place in a verify forward, from 0
+    accepted: Counter[int] = field(default_factory=Counter)  # those of them that held, with all before them
 
     def add_part(self, kind: Kind) -> None:
         """Count a forward that committed without being read: apart for a prompt, with the others later. Mutates."""
@@ -30,6 +32,15 @@ class Counts:
             self.prefill_parts += 1
         else:
             self.forwards[kind] += 1
+
+    def add_guesses(self, n_guesses: int, n_made: int, n_taken: int) -> None:
+        """Count the guesses of a forward that made n_made tokens, of which the text took n_taken. Mutates.
+
+        What was guessed beyond the end of the text counts as neither verified nor accepted.
+        """
+        judged = min(n_guesses, n_taken) if n_taken < n_made else n_guesses
+        self.verified.update(range(judged))
+        self.accepted.update(range(min(judged, n_made - 1)))
 
 
 @dataclass(slots=True, eq=False)
