@@ -1,0 +1,185 @@
+"""What answers are worth, and what they cost: the measures of a report as pure functions of numbers. No torch, no file.
+
+Every definition is in docs/counting.md; `Row` and `Report` are the shape in which report.json holds the results.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TypedDict
+
+from trimode.errors import InvalidInput
+from trimode.evaluation.counting import Cost, counted
+from trimode.evaluation.intervals import Interval, paired_difference, ratio, share, wilson
+
+__all__ = [
+    "Answer", "Bounds", "Interval", "Position", "Report", "Row", "acceptance_by_position", "acceptance_length", "aup",
+    "calibration_error", "identical_share", "measured", "paired_difference", "tokens_per_forward", "wilson",
+]  # fmt: skip
+
+PENALTY = 3.0  # alpha of `aup`
+TOLERATED = 0.05  # accuracy that a point of `aup` may lie below the slowest one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The numbers of one generation, as `Completion` has them. `positions` is its `acceptance`."""
+
+    tokens: int  # EOS included
+    forwards: Mapping[str, int]  # by kind; a `total` among them is ignored
+    characters: int
+    seconds: float
+    correct: bool | None = None  # None: not judged
+    verify_tokens: int = 0  # made by verify forwards, the one after the accepted guesses included
+    positions: tuple[tuple[int, int], ...] = ()  # (verified, accepted) of the first guess of every draft, second, ...
+    same_as_ar: bool | None = None  # token for token; None: there is no answer of `ar` to compare with
+
+
+class Bounds(TypedDict):
+    """`Interval` in JSON."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Position(TypedDict):
+    """The i-th guess behind an anchor, i from 1, over the verify forwards of all answers (what is a draft, they verify).
+
+    Drafts differ in length: `of_verified` leaves out those too short to have such a guess, which are those that were
+    less sure; `of_drafts` counts them as not accepted, and its sum over all positions is the mean number accepted.
+    """
+
+    position: int
+    verified: int  # drafts that had such a guess
+    accepted: int  # drafts where it and all guesses before it held
+    of_verified: float
+    of_drafts: float
+
+
+class Row(TypedDict):
+    """One task in one setting. None: not judged, or nothing was verified, or no time was taken."""
+
+    task: str  # `all`: every judged task together
+    setting: str  # names mode and options, as `diffusion@0.9` or `self_speculation:pruned`; unique in a report
+    mode: str
+    placement: str | None
+    threshold: float | None  # of a sweep: settings that differ in this alone make a line of the plot
+    n: int
+    n_judged: int
+    accuracy: Bounds | None
+    tokens_per_forward: Bounds
+    acceptance_length: Bounds | None
+    acceptance: list[Position]
+    tokens_per_second: float | None
+    characters_per_second: float | None
+    identical_to_ar: Bounds | None
+
+
+class Report(TypedDict):
+    """What plots and tables are made of; a report may hold more."""
+
+    checkpoint: str
+    rows: list[Row]
+
+
+class Measures(TypedDict):
+    """The part of a row that follows from its answers."""
+
+    n: int
+    n_judged: int
+    accuracy: Bounds | None
+    tokens_per_forward: Bounds
+    acceptance_length: Bounds | None
+    acceptance: list[Position]
+    tokens_per_second: float | None
+    characters_per_second: float | None
+    identical_to_ar: Bounds | None
+
+
+def measured(answers: Sequence[Answer]) -> Measures:
+    """Everything a row holds, of the answers of one task in one setting. Raises InvalidInput for none."""
+    judged = [answer.correct for answer in answers if answer.correct is not None]
+    length, same = acceptance_length(answers), identical_share(answers)
+    seconds = sum(answer.seconds for answer in answers)
+    return Measures(
+        n=len(answers), n_judged=len(judged),
+        accuracy=_bounds(share(sum(judged), len(judged)) if judged else None),
+        tokens_per_forward=Bounds(**asdict(tokens_per_forward(answers))),
+        acceptance_length=_bounds(length), acceptance=acceptance_by_position(answers),
+        tokens_per_second=sum(answer.tokens for answer in answers) / seconds if seconds else None,
+        characters_per_second=sum(answer.characters for answer in answers) / seconds if seconds else None,
+        identical_to_ar=_bounds(same),
+    )  # fmt: skip
+
+
+def _bounds(interval: Interval | None) -> Bounds | None:
+    return None if interval is None else Bounds(**asdict(interval))
+
+
+def tokens_per_forward(answers: Sequence[Answer], convention: str = "trimode") -> Interval:
+    """Sum of tokens over sum of forwards; the interval is over items. Of another convention: docs/counting.md."""
+    costs = [Cost(tokens=answer.tokens, forwards=answer.forwards) for answer in answers]
+    return ratio([cost.tokens for cost in costs], [counted(convention, cost) for cost in costs])
+
+
+def acceptance_length(answers: Sequence[Answer]) -> Interval | None:
+    """Tokens made by verify forwards over verify forwards, bonus included; None where nothing was verified."""
+    some = [answer for answer in answers if answer.forwards.get("verify", 0)]
+    if not some:
+        return None
+    return ratio([answer.verify_tokens for answer in some], [answer.forwards["verify"] for answer in some])
+
+
+def acceptance_by_position(answers: Sequence[Answer]) -> list[Position]:
+    """How many guesses held at each place of a draft; empty where nothing was verified."""
+    longest = max((len(answer.positions) for answer in answers), default=0)
+    totals = [
+        [sum(answer.positions[i][part] for answer in answers if i < len(answer.positions)) for part in (0, 1)]
+        for i in range(longest)
+    ]
+    return [
+        Position(
+            position=i + 1, verified=verified, accepted=accepted,
+            of_verified=accepted / verified, of_drafts=accepted / totals[0][0],
+        )
+        for i, (verified, accepted) in enumerate(totals) if verified
+    ]  # fmt: skip
+
+
+def identical_share(answers: Sequence[Answer]) -> Interval | None:
+    """Share of answers that are those of `ar`, token for token; None where none was compared."""
+    compared = [answer.same_as_ar for answer in answers if answer.same_as_ar is not None]
+    return share(sum(compared), len(compared)) if compared else None
+
+
+def aup(points: Sequence[tuple[float, float]], best: float) -> float:
+    """Accuracy under parallelism of a sweep's (tokens per forward, accuracy in [0, 1]), in points times forwards saved.
+
+    Points in order of speed, (t_1, y_1) the slowest; those more than 5 points of accuracy below y_1 are left out:
+    100 * (t_1 y_1 + sum_i (t_i - t_{i-1}) (y_i W(y_i) + y_{i-1} W(y_{i-1})) / 2), W(y) = min(exp(-3 (1 - y / best)), 1)
+    (arXiv 2601.07568, and its authors' code). `best` is the highest accuracy of everything that is compared.
+    """
+    if not points or not 0 < best <= 1 or not all(t > 0 and 0 <= y <= 1 for t, y in points):
+        raise InvalidInput("aup needs points of tokens per forward above 0 and accuracy in [0, 1], and best in (0, 1]")
+    ordered = sorted(points)
+    slowest, start = ordered[0]
+    kept = [(t, y) for t, y in ordered if y >= start - TOLERATED]
+    worth = [y * min(math.exp(-PENALTY * (1 - y / best)), 1.0) for _, y in kept]
+    widths = [kept[i][0] - kept[i - 1][0] for i in range(1, len(kept))]
+    area = sum(width * (worth[i] + worth[i + 1]) / 2 for i, width in enumerate(widths))
+    return 100 * (slowest * start + area)
+
+
+def calibration_error(confidences: Sequence[float], correct: Sequence[bool], bins: int = 10) -> float:
+    """Expected calibration error in bins of equal width: sum_b n_b / n |accuracy_b - mean confidence_b|, in [0, 1].
+
+    Guo et al., arXiv 1706.04599, eq. 3. Bins are closed above; a confidence of 0 is in the first.
+    """
+    n = len(confidences)
+    if n == 0 or n != len(correct) or bins < 1 or not all(0 <= p <= 1 for p in confidences):
+        raise InvalidInput(f"{n} confidences in [0, 1] and {len(correct)} outcomes in {bins} bins: as many, at least 1")
+    gaps = [0.0] * bins
+    for p, right in zip(confidences, correct, strict=True):
+        gaps[max(math.ceil(p * bins) - 1, 0)] += right - p
+    return sum(abs(gap) for gap in gaps) / n
