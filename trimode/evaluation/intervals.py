@@ -78,7 +78,7 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float], z: float =
     """Sum over sum, one entry of both per item, with the interval of the delta method.
 
     Standard error: sqrt(n / (n - 1) * sum_i (a_i - ratio * b_i)^2) / sum_i b_i, as `Estimate.document_error` has it
-    (W. G. Cochran, Sampling Techniques, chapter 6). Of a single item nothing is known of the spread: all three are its value.
+    (W. G. Cochran, Sampling Techniques, chapter 6). One item tells nothing of the spread: all three are its value.
     """
     total, n = sum(denominators), len(denominators)
     if len(numerators) != n or total <= 0:

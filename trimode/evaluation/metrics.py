@@ -44,10 +44,10 @@ class Bounds(TypedDict):
 
 
 class Position(TypedDict):
-    """The i-th guess behind an anchor, i from 1, over the verify forwards of all answers (what is a draft, they verify).
+    """The i-th guess of a draft, i from 1, over all answers; a draft is what one verify forward verifies.
 
-    Drafts differ in length: `of_verified` leaves out those too short to have such a guess, which are those that were
-    less sure; `of_drafts` counts them as not accepted, and its sum over all positions is the mean number accepted.
+    Drafts differ in length: `of_verified` leaves out those too short to have such a guess; `of_drafts` counts them as
+    not accepted, and its sum over all positions is the mean number of guesses accepted.
     """
 
     position: int
@@ -57,14 +57,9 @@ class Position(TypedDict):
     of_drafts: float
 
 
-class Row(TypedDict):
-    """One task in one setting. None: not judged, or nothing was verified, or no time was taken."""
+class Measures(TypedDict):
+    """The part of a row that follows from its answers. None: nothing was judged, verified, timed or compared."""
 
-    task: str  # `all`: every judged task together
-    setting: str  # names mode and options, as `diffusion@0.9` or `self_speculation:pruned`; unique in a report
-    mode: str
-    placement: str | None
-    threshold: float | None  # of a sweep: settings that differ in this alone make a line of the plot
     n: int
     n_judged: int
     accuracy: Bounds | None
@@ -74,6 +69,16 @@ class Row(TypedDict):
     tokens_per_second: float | None
     characters_per_second: float | None
     identical_to_ar: Bounds | None
+
+
+class Row(Measures):
+    """One task in one setting."""
+
+    task: str  # `all`: every judged task together
+    setting: str  # names mode and options, as `diffusion@0.9` or `self_speculation:pruned`; unique in a report
+    mode: str
+    placement: str | None
+    threshold: float | None  # of a sweep: settings that differ in this alone make a line of the plot
 
 
 class Report(TypedDict):
@@ -81,20 +86,6 @@ class Report(TypedDict):
 
     checkpoint: str
     rows: list[Row]
-
-
-class Measures(TypedDict):
-    """The part of a row that follows from its answers."""
-
-    n: int
-    n_judged: int
-    accuracy: Bounds | None
-    tokens_per_forward: Bounds
-    acceptance_length: Bounds | None
-    acceptance: list[Position]
-    tokens_per_second: float | None
-    characters_per_second: float | None
-    identical_to_ar: Bounds | None
 
 
 def measured(answers: Sequence[Answer]) -> Measures:
@@ -154,9 +145,9 @@ def identical_share(answers: Sequence[Answer]) -> Interval | None:
 
 
 def aup(points: Sequence[tuple[float, float]], best: float) -> float:
-    """Accuracy under parallelism of a sweep's (tokens per forward, accuracy in [0, 1]), in points times forwards saved.
+    """Accuracy under parallelism of a sweep: its points are (tokens per forward, accuracy in [0, 1]).
 
-    Points in order of speed, (t_1, y_1) the slowest; those more than 5 points of accuracy below y_1 are left out:
+    In order of speed, (t_1, y_1) the slowest; points with more than 5 % of accuracy less than y_1 are left out:
     100 * (t_1 y_1 + sum_i (t_i - t_{i-1}) (y_i W(y_i) + y_{i-1} W(y_{i-1})) / 2), W(y) = min(exp(-3 (1 - y / best)), 1)
     (arXiv 2601.07568, and its authors' code). `best` is the highest accuracy of everything that is compared.
     """

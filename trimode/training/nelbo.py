@@ -31,7 +31,8 @@ class Estimate:
 
     standard_error is that of the noise, for these very documents: how far other draws would move the value; None where
     one draw says nothing of it. document_error is that of the documents as a sample of all texts, noise included; None
-    where there is only one. block_size is None for the exact value.
+    where there is only one. block_size is None for the exact value. nats are those of every document, the mean of its
+    draws.
     """
 
     per_token: float
@@ -40,6 +41,7 @@ class Estimate:
     n_tokens: int
     draws: int
     block_size: int | None
+    nats: tuple[float, ...]
 
 
 def nelbo(
@@ -85,7 +87,7 @@ def _estimate(nats_NR: Tensor, n_targets: Sequence[int], block_size: int | None)
         per_token=per_token,
         standard_error=0.0 if block_size in (1, None) else noise,
         document_error=float(across) if n_documents > 1 else None,
-        n_tokens=n_tokens, draws=draws, block_size=block_size,
+        n_tokens=n_tokens, draws=draws, block_size=block_size, nats=tuple(nats_NR.mean(1).tolist()),
     )  # fmt: skip
 
 
