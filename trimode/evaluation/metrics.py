@@ -75,10 +75,10 @@ class Row(Measures):
     """One task in one setting."""
 
     task: str  # `all`: every judged task together
-    setting: str  # names mode and options, as `diffusion@0.9` or `self_speculation:pruned`; unique in a report
+    setting: str  # mode and options, `diffusion:confidence_threshold=0.5`; with the task, unique in a report
     mode: str
     placement: str | None
-    threshold: float | None  # of a sweep: settings that differ in this alone make a line of the plot
+    threshold: float | None  # settings that differ in this alone make a line of the plot
 
 
 class Report(TypedDict):

@@ -1,0 +1,116 @@
+"""A measure is its definition, computed by hand on few answers."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from trimode.errors import InvalidInput
+from trimode.evaluation.counting import Cost
+from trimode.evaluation.counting import tokens_per_forward as by_sums
+from trimode.evaluation.metrics import (
+    Answer,
+    acceptance_by_position,
+    acceptance_length,
+    aup,
+    calibration_error,
+    identical_share,
+    measured,
+    tokens_per_forward,
+)
+
+
+def answer(tokens: int, forwards: Mapping[str, int], **more: Any) -> Answer:
+    return Answer(**({"tokens": tokens, "forwards": forwards, "characters": 3 * tokens, "seconds": 0.5} | more))
+
+
+FAST = answer(100, {"prefill": 1, "verify": 9}, verify_tokens=99, positions=((9, 9), (9, 8), (5, 4)), correct=True)
+SLOW = answer(10, {"prefill": 1, "decode": 5, "verify": 2, "total": 8}, verify_tokens=4, positions=((2, 1), (2, 1)),
+              correct=False, same_as_ar=True)  # fmt: skip
+PLAIN = answer(7, {"prefill": 1, "decode": 6})
+
+
+def test_tokens_per_forward_is_a_ratio_of_sums_by_every_convention() -> None:
+    answers = [FAST, SLOW, PLAIN]
+    costs = [Cost(tokens=each.tokens, forwards=each.forwards) for each in answers]
+    assert tokens_per_forward(answers).value == pytest.approx(117 / 25)
+    for convention in ("trimode", "hf_linear_spec", "hf_quadratic"):
+        assert tokens_per_forward(answers, convention).value == pytest.approx(by_sums(convention, costs))
+
+
+def test_answers_of_ar_are_one_token_a_forward_without_doubt() -> None:
+    found = tokens_per_forward([PLAIN, answer(3, {"prefill": 1, "decode": 2})])
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+
+
+def test_acceptance_length_is_tokens_of_verify_forwards_over_verify_forwards() -> None:
+    found = acceptance_length([FAST, SLOW, PLAIN])
+    assert found is not None and found.value == pytest.approx(103 / 11)
+    assert acceptance_length([PLAIN]) is None
+
+
+def test_acceptance_by_position_counts_short_drafts_apart() -> None:
+    first, second, third = acceptance_by_position([FAST, SLOW, PLAIN])
+    assert (first["position"], first["verified"], first["accepted"]) == (1, 11, 10)
+    assert second["of_verified"] == second["of_drafts"] == pytest.approx(9 / 11)
+    assert (third["of_verified"], third["of_drafts"]) == pytest.approx((4 / 5, 4 / 11))
+    assert acceptance_by_position([PLAIN]) == []
+
+
+def test_accepted_shares_of_all_drafts_add_up_to_the_acceptance_length_without_its_bonus() -> None:
+    made = answer(18, {"verify": 5}, verify_tokens=18, positions=((5, 5), (5, 4), (3, 3), (2, 1)))
+    length = acceptance_length([made])
+    assert length is not None
+    assert sum(place["of_drafts"] for place in acceptance_by_position([made])) + 1 == pytest.approx(length.value)
+
+
+def test_a_row_holds_what_was_judged_timed_and_compared() -> None:
+    found = measured([FAST, SLOW, PLAIN])
+    assert (found["n"], found["n_judged"]) == (3, 2)
+    assert found["accuracy"] is not None and found["accuracy"]["value"] == 0.5
+    assert found["tokens_per_forward"] == asdict(tokens_per_forward([FAST, SLOW, PLAIN]))
+    assert found["tokens_per_second"] == pytest.approx(117 / 1.5)
+    assert found["characters_per_second"] == pytest.approx(351 / 1.5)
+    assert found["identical_to_ar"] is not None and found["identical_to_ar"]["value"] == 1.0
+
+
+def test_what_was_not_measured_is_none() -> None:
+    found = measured([answer(7, {"decode": 7}, seconds=0.0)])
+    names = ("accuracy", "acceptance_length", "tokens_per_second", "characters_per_second", "identical_to_ar")
+    assert [name for name in names if found[name] is not None] == []  # type: ignore[literal-required]
+    assert identical_share([PLAIN]) is None
+
+
+def test_aup_of_a_sweep_without_loss_is_its_speed_times_its_accuracy() -> None:
+    assert aup([(2.0, 0.9), (5.0, 0.9)], best=0.9) == pytest.approx(100 * 5 * 0.9)
+    assert aup([(3.0, 0.8)], best=0.9) == pytest.approx(240)  # a single point is not weighed
+
+
+def test_aup_weighs_lost_accuracy_and_leaves_out_what_lost_too_much() -> None:
+    worth = {y: y * math.exp(-3 * (1 - y / 0.9)) for y in (0.86, 0.88)}
+    by_hand = 100 * (1 * 0.9 + 2 * (0.9 + worth[0.88]) / 2 + 1 * (worth[0.88] + worth[0.86]) / 2)
+    points = [(4.0, 0.86), (1.0, 0.9), (3.0, 0.88), (9.0, 0.84)]
+    assert aup(points, best=0.9) == pytest.approx(by_hand)
+    assert aup(points[:3], best=0.9) == pytest.approx(by_hand)
+    assert aup(points, best=0.8) == pytest.approx(100 * (0.9 + (0.9 + 0.88) + (0.88 + 0.86) / 2))  # never above 1
+
+
+def test_calibration_error_is_the_gap_of_each_bin_by_its_share() -> None:
+    assert calibration_error([0.75] * 4, [True, True, True, False]) == pytest.approx(0.0)
+    mixed = calibration_error([0.95, 0.95, 0.55, 0.0], [True, False, True, False], bins=10)
+    assert mixed == pytest.approx((abs(1 - 1.9) + abs(1 - 0.55) + 0) / 4)
+    assert calibration_error([0.1, 0.2], [True, False], bins=5) == pytest.approx(abs(1 - 0.3) / 2)  # one bin: (0, 0.2]
+
+
+@pytest.mark.parametrize("points", [[], [(0.0, 0.5)], [(1.0, 50.0)]])
+def test_a_sweep_that_cannot_be_is_refused(points: list[tuple[float, float]]) -> None:
+    with pytest.raises(InvalidInput, match="aup needs points"):
+        aup(points, best=0.9)
+
+
+def test_confidences_and_outcomes_must_belong_together() -> None:
+    for confidences in ([], [0.5, 0.5], [1.5]):
+        with pytest.raises(InvalidInput, match="outcomes in 10 bins"):
+            calibration_error(confidences, [True])
