@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import alone, lively_model
+from trimode.engine.completion import completion
 from trimode.errors import InvalidInput
 from trimode.evaluation.counting import Cost
 from trimode.evaluation.counting import tokens_per_forward as by_sums
@@ -66,6 +68,19 @@ def test_accepted_shares_of_all_drafts_add_up_to_the_acceptance_length_without_i
     assert sum(place["of_drafts"] for place in acceptance_by_position([made])) + 1 == pytest.approx(length.value)
 
 
+def test_places_and_lengths_of_a_real_run_agree() -> None:
+    done = completion(alone(lively_model(), "draft of 3", [5, 6, 7], max_tokens=40))
+    assert done.acceptance and done.acceptance_length
+    made = round(done.acceptance_length * done.forwards["verify"])
+    places = acceptance_by_position(
+        [answer(done.completion_tokens, done.forwards, verify_tokens=made, positions=done.acceptance)]
+    )
+    assert places[0]["verified"] == done.forwards["verify"]
+    # The last draft's bonus may stand beyond the end of the text.
+    bonus = 1 / done.forwards["verify"]
+    assert sum(place["of_drafts"] for place in places) + 1 == pytest.approx(done.acceptance_length, abs=bonus)
+
+
 def test_a_row_holds_what_was_judged_timed_and_compared() -> None:
     found = measured([FAST, SLOW, PLAIN])
     assert (found["n"], found["n_judged"]) == (3, 2)
@@ -94,6 +109,7 @@ def test_aup_weighs_lost_accuracy_and_leaves_out_what_lost_too_much() -> None:
     points = [(4.0, 0.86), (1.0, 0.9), (3.0, 0.88), (9.0, 0.84)]
     assert aup(points, best=0.9) == pytest.approx(by_hand)
     assert aup(points[:3], best=0.9) == pytest.approx(by_hand)
+    assert aup([(1.0, 0.93), (2.0, 0.88)], best=0.93) > 93  # exactly 5 points are not too much
     assert aup(points, best=0.8) == pytest.approx(100 * (0.9 + (0.9 + 0.88) + (0.88 + 0.86) / 2))  # never above 1
 
 

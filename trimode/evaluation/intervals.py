@@ -14,7 +14,7 @@ Z = 1.96
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An estimate and the ends of its interval; `asdict` of it is how a report holds it."""
+    """An estimate and the ends of its interval; metrics.py: `bounds` of it is how a report holds it."""
 
     value: float
     low: float

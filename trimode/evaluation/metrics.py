@@ -5,7 +5,7 @@ Every definition is in docs/counting.md; `Row` and `Report` are the shape in whi
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TypedDict
 
 from trimode.errors import InvalidInput
@@ -14,7 +14,7 @@ from trimode.evaluation.intervals import Interval, paired_difference, ratio, sha
 
 __all__ = [
     "Answer", "Bounds", "Interval", "Position", "Report", "Row", "acceptance_by_position", "acceptance_length", "aup",
-    "calibration_error", "identical_share", "measured", "paired_difference", "tokens_per_forward", "wilson",
+    "bounds", "calibration_error", "identical_share", "measured", "paired_difference", "tokens_per_forward", "wilson",
 ]  # fmt: skip
 
 PENALTY = 3.0  # alpha of `aup`
@@ -96,7 +96,7 @@ def measured(answers: Sequence[Answer]) -> Measures:
     return Measures(
         n=len(answers), n_judged=len(judged),
         accuracy=_bounds(share(sum(judged), len(judged)) if judged else None),
-        tokens_per_forward=Bounds(**asdict(tokens_per_forward(answers))),
+        tokens_per_forward=bounds(tokens_per_forward(answers)),
         acceptance_length=_bounds(length), acceptance=acceptance_by_position(answers),
         tokens_per_second=sum(answer.tokens for answer in answers) / seconds if seconds else None,
         characters_per_second=sum(answer.characters for answer in answers) / seconds if seconds else None,
@@ -104,8 +104,13 @@ def measured(answers: Sequence[Answer]) -> Measures:
     )  # fmt: skip
 
 
+def bounds(interval: Interval) -> Bounds:
+    """Ready for JSON."""
+    return Bounds(value=interval.value, low=interval.low, high=interval.high)
+
+
 def _bounds(interval: Interval | None) -> Bounds | None:
-    return None if interval is None else Bounds(**asdict(interval))
+    return None if interval is None else bounds(interval)
 
 
 def tokens_per_forward(answers: Sequence[Answer], convention: str = "trimode") -> Interval:
@@ -155,7 +160,7 @@ def aup(points: Sequence[tuple[float, float]], best: float) -> float:
         raise InvalidInput("aup needs points of tokens per forward above 0 and accuracy in [0, 1], and best in (0, 1]")
     ordered = sorted(points)
     slowest, start = ordered[0]
-    kept = [(t, y) for t, y in ordered if y >= start - TOLERATED]
+    kept = [(t, y) for t, y in ordered if y >= start - TOLERATED - 1e-9]
     worth = [y * min(math.exp(-PENALTY * (1 - y / best)), 1.0) for _, y in kept]
     widths = [kept[i][0] - kept[i - 1][0] for i in range(1, len(kept))]
     area = sum(width * (worth[i] + worth[i + 1]) / 2 for i, width in enumerate(widths))
