@@ -13,7 +13,10 @@ def naive(tokens: Sequence[int], n: int) -> tuple[int, ...]:
     for size in (4, 3, 2):
         places = [i for i in range(len(tokens) - size) if tokens[i : i + size] == tokens[-size:]]
         if places:
-            return tuple(tokens[places[-1] + size :][:n])
+            text = list(tokens)
+            for i in range(n):
+                text.append(text[places[-1] + size + i])
+            return tuple(text[len(tokens) :])
     return ()
 
 
@@ -24,6 +27,11 @@ def test_it_equals_a_naive_scan(tokens: list[int], n: int) -> None:
 
 def test_the_longest_ending_wins_over_a_later_shorter_one() -> None:
     assert lookup([1, 2, 3, 4, 50, 51, 9, 3, 4, 60, 1, 2, 3, 4], 2) == (50, 51)
+
+
+def test_what_repeats_goes_on_repeating() -> None:
+    assert lookup([1, 2, 3, 1, 2, 3, 1, 2], 7) == (3, 1, 2, 3, 1, 2, 3)
+    assert lookup([9, 5, 5, 5], 4) == (5, 5, 5, 5)
 
 
 def test_among_equals_the_latest_place_wins() -> None:
