@@ -1,7 +1,8 @@
-"""The checkpoint as a GGUF file of the llama architecture, for llama.cpp. Knows names and layouts; runs no model.
+"""The checkpoint as a GGUF file of the llama or qwen3 architecture, for llama.cpp. Knows names, layouts; runs no model.
 
-llama.cpp turns neighbouring pairs of a head's features, we (and every safetensors checkpoint) feature j with feature
-j + head_dim / 2. The rows of query and key are therefore written in the order 0, half, 1, half + 1, ...
+In its llama architecture llama.cpp turns neighbouring pairs of a head's features, we (and every safetensors checkpoint)
+feature j with feature j + head_dim / 2. There the rows of query and key are written in the order 0, half, 1, half + 1, ...
+Where queries and keys have a norm, it is qwen3, which turns halves as we do.
 The vocabulary is left out: the benchmark feeds token ids.
 """
 
@@ -24,14 +25,23 @@ LAYER_NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
 }  # fmt: skip
-OUTER_NAMES = {"encoder.embed_tokens": "token_embd", "encoder.norm": "output_norm", "diffusion_head": "output"}
+OUTER_NAMES = {
+    "encoder.embed_tokens": "token_embd", "encoder.norm": "output_norm", "diffusion_head": "output",
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+}  # fmt: skip
+
+
+def architecture(config: ModelConfig) -> str:
+    """What llama.cpp calls the network."""
+    return "qwen3" if config.qk_norm else "llama"
 
 
 def complaint(config: ModelConfig, context: int) -> str | None:
-    """Why llama.cpp's llama architecture would compute something else for texts of `context` tokens, or None."""
+    """Why llama.cpp's architectures would compute something else for texts of `context` tokens, or None."""
     if config.rope.kind != "default":
-        return f"rope_type is {config.rope.kind!r}, the llama architecture is written for 'default' only"
+        return f"rope_type is {config.rope.kind!r}, a GGUF file is written for 'default' only"
     if config.rope.query_beta and context > config.rope.original_context:
         return f"the query scale is not 1 beyond {config.rope.original_context} positions"
     return None
@@ -50,7 +60,7 @@ def half_split(weight_RD: Any, n_heads: int) -> Any:
 
 
 def renamed(name: str) -> str:
-    """A tensor of our family under llama.cpp's name."""
+    """A tensor of a checkpoint under llama.cpp's name."""
     stem = name.removesuffix(".weight")
     if stem in OUTER_NAMES:
         return f"{OUTER_NAMES[stem]}.weight"
@@ -60,7 +70,7 @@ def renamed(name: str) -> str:
 
 def arrays(config: ModelConfig, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
     """(llama.cpp's name, float32 array) of every tensor of a checkpoint."""
-    heads = {"attn_q": config.n_heads, "attn_k": config.n_kv_heads}
+    heads = {} if architecture(config) == "qwen3" else {"attn_q": config.n_heads, "attn_k": config.n_kv_heads}
     for name, tensor in state.items():
         theirs, array = renamed(name), tensor.float().cpu().numpy()
         n_heads = heads.get(theirs.split(".")[-2])
@@ -70,7 +80,7 @@ def arrays(config: ModelConfig, state: Mapping[str, Tensor]) -> Iterator[tuple[s
 def write(path: Path, config: ModelConfig, state: Mapping[str, Tensor], kind: str) -> None:
     """One file with the weights as f32, f16 or q8_0. `state` has the checkpoint's own names."""
     stored, file_type = QUANTIZED[kind]
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, architecture(config))
     describe(writer, config)
     writer.add_file_type(file_type)
     for name, array in arrays(config, state):

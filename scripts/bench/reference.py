@@ -1,4 +1,4 @@
-"""transformers on the same weights: its Ministral-3, sharing our tensors, with greedy `generate` and prompt lookup.
+"""transformers on the same weights: its Ministral-3 or Qwen3, sharing our tensors, with greedy `generate` and prompt lookup.
 
 Timed: `model.generate` from token ids to token ids. Forwards are counted by a hook on the network.
 """
@@ -40,19 +40,22 @@ def transformers_rows(source: str | None, dtypes: Sequence[str], device: str) ->
 
 def reference(fields: Json, state: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> Any:
     """transformers' network over our tensors (shared, not copied) of a checkpoint with this config.json."""
-    from transformers import Ministral3Config, Ministral3ForCausalLM, logging
+    import transformers
 
-    logging.set_verbosity_error()  # it remarks on rope fields that default positions do not use
-    rope = {"llama_4_scaling_beta": 0.0, "original_max_position_embeddings": fields["max_position_embeddings"]}
-    config = Ministral3Config(
-        **{name: fields[name] for name in SHARED_FIELDS}, rope_parameters=rope | dict(fields["rope_parameters"]),
+    transformers.logging.set_verbosity_error()  # it remarks on rope fields that default positions do not use
+    name, rope = "Qwen3", dict(fields["rope_parameters"])
+    if fields["model_type"] != "qwen3":
+        name, unscaled = "Ministral3", {"llama_4_scaling_beta": 0.0}
+        rope = unscaled | {"original_max_position_embeddings": fields["max_position_embeddings"]} | rope
+    config = getattr(transformers, f"{name}Config")(
+        **{field: fields[field] for field in SHARED_FIELDS}, rope_parameters=rope,
         pad_token_id=None, bos_token_id=None, eos_token_id=None, attn_implementation="sdpa",
     )  # fmt: skip
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with device:
-            model = Ministral3ForCausalLM(config).eval()
+            model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
     finally:
         torch.set_default_dtype(previous)
     theirs = {their_name(name): tensor for name, tensor in state.items()}
@@ -63,9 +66,9 @@ def reference(fields: Json, state: Mapping[str, Any], dtype: torch.dtype, device
 
 
 def their_name(name: str) -> str:
-    """`encoder.` and `diffusion_head` under transformers' names."""
+    """`encoder.` and `diffusion_head` under transformers' names; others have theirs."""
     first, rest = name.split(".", 1)
-    return f"{OWN_NAMES[first]}.{rest}"
+    return f"{OWN_NAMES.get(first, first)}.{rest}"
 
 
 def generate_writer(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trimode.config import Rope
-from trimode.models.checkpoint import read_config
+from trimode.models.checkpoint import read_config, read_json
 from trimode.models.layers import rotate, rotations
 
 pytestmark = pytest.mark.skipif(find_spec("gguf") is None, reason="gguf is not installed (pip install '.[bench]')")
@@ -56,6 +56,25 @@ def test_every_tensor_is_written_under_its_name_and_reads_back(tmp_path: Path) -
     assert set(read) == {renamed(name) for name in state}
     for name in ("encoder.layers.2.mlp.down_proj.weight", "encoder.norm.weight", "diffusion_head.weight"):
         assert np.array_equal(read[renamed(name)], state[name].float().numpy()), name
+
+
+@pytest.mark.medium
+def test_heads_with_a_norm_are_written_as_qwen3_in_the_order_they_have(tmp_path: Path) -> None:
+    from scripts.bench.gguf_file import architecture, arrays
+    from scripts.bench.reference import reference
+    from tests.models import families
+
+    family = families.FAMILIES["qwen3"]
+    model = families.reference(family)
+    folder = families.write(model, family, tmp_path)
+    config, state = read_config(folder), model.state_dict()
+    found = dict(arrays(config, state))
+    assert architecture(config) == "qwen3"
+    assert np.array_equal(found["blk.0.attn_k.weight"], state["model.layers.0.self_attn.k_proj.weight"].numpy())
+    assert "blk.0.attn_q_norm.weight" in found
+    again = reference(read_json(folder / "config.json"), state, torch.float32, torch.device("cpu"))
+    ids = torch.arange(9)[None]
+    assert torch.allclose(again(ids).logits, model(ids).logits, atol=1e-5)
 
 
 def test_positions_that_the_format_does_not_know_are_refused(tmp_path: Path) -> None:
