@@ -1,7 +1,7 @@
 """The checkpoint as a GGUF file of the llama or qwen3 architecture, for llama.cpp. Knows names, layouts; runs no model.
 
 In its llama architecture llama.cpp turns neighbouring pairs of a head's features, we (and every safetensors checkpoint)
-feature j with feature j + head_dim / 2. There the rows of query and key are written in the order 0, half, 1, half + 1, ...
+feature j with feature j + head_dim / 2; there rows of query and key are written in the order 0, half, 1, half + 1, ...
 Where queries and keys have a norm, it is qwen3, which turns halves as we do.
 The vocabulary is left out: the benchmark feeds token ids.
 """

@@ -1,4 +1,4 @@
-"""transformers on the same weights: its Ministral-3 or Qwen3, sharing our tensors, with greedy `generate` and prompt lookup.
+"""transformers on the same weights: its Ministral-3 or Qwen3 over our tensors, greedy `generate` and prompt lookup.
 
 Timed: `model.generate` from token ids to token ids. Forwards are counted by a hook on the network.
 """
