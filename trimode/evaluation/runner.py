@@ -1,0 +1,139 @@
+"""An evaluation from plan to report: every item in all modes one after the other, each answer kept as it comes.
+
+So what the machine does meanwhile hits all modes alike. A run that was cut off goes on where it stopped.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from trimode.api import LLM
+from trimode.errors import InvalidInput
+from trimode.evaluation.asking import Asked, answered, ask, asked, refusal, refused, warm
+from trimode.evaluation.origin import origin
+from trimode.evaluation.plan import ModeSpec, Plan, specs
+from trimode.evaluation.records import Record, Records, opened
+from trimode.evaluation.report import Evaluation, report, save
+from trimode.evaluation.suites import Item, Suite, suites
+
+__all__ = ["Plan", "Tell", "evaluate"]
+
+Group = list[Asked]
+
+
+class Tell:
+    """What somebody who watches hears; this one is silent."""
+
+    def note(self, sentence: str) -> None:
+        """Something worth a line."""
+
+    def advance(self, done: int, total: int, task: str) -> None:
+        """So many of all answers are there."""
+
+
+def evaluate(llm: LLM, plan: Plan, out: Path, *, tell: Tell | None = None, command: str | None = None) -> Evaluation:
+    """Run what of `plan` is not yet in `out`, judge it, and write report.json, report.md and, if asked for, plots.
+
+    Raises InvalidInput, before anything is generated, for a task, mode or file that cannot be had, or a folder that
+    holds another evaluation; StorageError for a full disk, which leaves what is there.
+    """
+    tell = tell or Tell()
+    modes = specs(plan, llm.model.config)
+    chosen = suites(plan.tasks, plan.data_dir, chat=plan.chat, allow_unsandboxed=plan.allow_unsandboxed)
+    everything = [asked(llm, suite, item, plan.chat) for suite, item in drawn(chosen, plan)]
+    facts = description(llm, plan, modes, everything)
+    with opened(out, facts, tell.note) as records:
+        generate(llm, plan, modes, everything, records, tell)
+        tell.note("all answers are there, now the report")
+        about = {"date": date.today().isoformat(), "command": command, **facts}
+        made = report(llm, plan, modes, everything, records.there, about)
+        save(made, out, plots=plan.plots)
+    return made
+
+
+def drawn(chosen: Sequence[Suite], plan: Plan) -> Iterator[tuple[Suite, Item]]:
+    """The items of all suites. Raises InvalidInput for a suite without one, or two items of one name."""
+    seen: set[tuple[str, str]] = set()
+    for suite in chosen:
+        items = suite.items(plan.limit, plan.seed)
+        if not items:
+            raise InvalidInput(f"task {suite.name!r} has no items")
+        for item in items:
+            if (item.task, item.key) in seen:
+                raise InvalidInput(f"task {item.task!r} has two items {item.key!r}")
+            seen.add((item.task, item.key))
+            yield suite, item
+
+
+def description(llm: LLM, plan: Plan, modes: Sequence[ModeSpec], everything: Sequence[Asked]) -> dict[str, Any]:
+    """All that the answers and their times depend on, the prompts themselves as a digest."""
+    said = json.dumps([[*_name(one), one.tokens, one.item.max_tokens, one.item.stop] for one in everything])
+    return origin(llm) | {
+        "tasks": list(dict.fromkeys(one.suite.name for one in everything)),
+        "modes": [spec.name for spec in modes],
+        "limit": plan.limit, "seed": plan.seed, "batch": plan.batch, "repeats": plan.repeats,
+        "max_tokens": plan.max_tokens, "chat": plan.chat, "items": len(everything),
+        "prompts_sha256": hashlib.sha256(said.encode()).hexdigest(),
+    }  # fmt: skip
+
+
+def generate(
+    llm: LLM, plan: Plan, modes: Sequence[ModeSpec], everything: Sequence[Asked], records: Records, tell: Tell
+) -> None:
+    """Every answer that is not there yet, into `records`."""
+    total, is_warm = len(everything) * len(modes), False
+    if records.there:
+        tell.note(f"{len(records.there)} of {total} answers are there from before")
+    for group in groups(everything, plan.batch):
+        missing = {spec.name: [one for one in group if (spec.name, *_name(one)) not in records.there] for spec in modes}
+        askable = keep_askable(llm, modes, missing, records.append)
+        if any(askable.values()) and not is_warm:
+            is_warm = True
+            for spec in modes:
+                warm(llm, spec, next(one for ones in askable.values() for one in ones))
+        for record in interleaved(llm, plan, modes, askable):
+            records.append(record)
+            tell.advance(len(records.there), total, record["task"])
+
+
+def groups(everything: Sequence[Asked], size: int) -> Iterator[Group]:
+    """Items that share an engine: so many in a row, all of one suite."""
+    group: Group = []
+    for one in everything:
+        if group and (len(group) == size or group[-1].suite is not one.suite):
+            yield group
+            group = []
+        group.append(one)
+    yield group
+
+
+def keep_askable(
+    llm: LLM, modes: Sequence[ModeSpec], missing: dict[str, Group], append: Callable[[Record], None]
+) -> dict[str, Group]:
+    """What of a group is to be asked, by mode; the rest is recorded as refused."""
+    for spec in modes:
+        for one in missing[spec.name]:
+            if why := refusal(llm, one):
+                append(refused(spec, one, why))
+    return {name: [one for one in ones if refusal(llm, one) is None] for name, ones in missing.items()}
+
+
+def interleaved(llm: LLM, plan: Plan, modes: Sequence[ModeSpec], missing: dict[str, Group]) -> Iterator[Record]:
+    """A group in all modes in turn, that again for every repeat; records come with the last of them."""
+    seconds: dict[str, list[float]] = {spec.name: [] for spec in modes}
+    for repeat in range(plan.repeats):
+        for spec in modes:
+            if not missing[spec.name]:
+                continue
+            answers, each = ask(llm, spec, missing[spec.name], plan)
+            seconds[spec.name].append(each)
+            if repeat == plan.repeats - 1:
+                for one, done in zip(missing[spec.name], answers, strict=True):
+                    yield answered(spec, one, done, seconds[spec.name])
+
+
+def _name(one: Asked) -> tuple[str, str]:
+    return one.item.task, one.item.key
