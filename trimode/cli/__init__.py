@@ -8,6 +8,7 @@ import typer
 from trimode.cli.chat import chat
 from trimode.cli.convert import convert
 from trimode.cli.demo import demo
+from trimode.cli.eval import evaluate
 from trimode.cli.export import export
 from trimode.cli.generate import generate
 from trimode.cli.merge import merge
@@ -29,6 +30,7 @@ app.command()(export)
 app.command()(merge)
 app.command()(plot)
 app.command()(train)
+app.command("eval")(evaluate)
 
 
 def main() -> None:

@@ -48,7 +48,8 @@ class Plan:
     chat: bool = False  # prompts as turns of a conversation
     threshold_sweep: bool = False  # diffusion at every threshold of SWEEP as well
     likelihood: bool = True  # of the reference answers
-    draws: int = option(8, "masks drawn per reference answer for its NELBO", low=1)
+    block_sizes: tuple[int, ...] = ()  # of the NELBO; none: the checkpoint's own
+    draws: int = option(4, "masks drawn per reference answer for its NELBO", low=1)
     plots: bool = False
     data_dir: Path | None = None
     allow_unsandboxed: bool = False
@@ -57,6 +58,8 @@ class Plan:
         check_options(self)
         if not self.tasks:
             raise InvalidInput("no task was named, at least one is needed")
+        if any(type(size) is not int or size < 1 for size in self.block_sizes):
+            raise InvalidInput(f"block_sizes is {self.block_sizes!r}, allowed are integers of at least 1")
 
 
 def specs(plan: Plan, config: ModelConfig) -> list[ModeSpec]:

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,14 +66,14 @@ def hold(path: Path, file: BinaryIO) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InvalidInput(f"{path} is being written by another evaluation") from None
+    except OSError:  # a file system without locks
+        return
 
 
 def closed_quietly(file: BinaryIO) -> None:
     """Close a file whose last bytes may have found no room, which its writer has said already."""
-    try:
+    with suppress(OSError):
         file.close()
-    except OSError:
-        pass
 
 
 def same_plan(out: Path, facts: Mapping[str, Any]) -> None:

@@ -16,7 +16,8 @@ from trimode.evaluation.asking import Asked, answered, ask, asked, refusal, refu
 from trimode.evaluation.origin import origin
 from trimode.evaluation.plan import ModeSpec, Plan, specs
 from trimode.evaluation.records import Record, Records, opened
-from trimode.evaluation.report import Evaluation, report, save
+from trimode.evaluation.report import Evaluation
+from trimode.evaluation.results import put_together, save
 from trimode.evaluation.suites import Item, Suite, suites
 
 __all__ = ["Plan", "Tell", "evaluate"]
@@ -49,7 +50,7 @@ def evaluate(llm: LLM, plan: Plan, out: Path, *, tell: Tell | None = None, comma
         generate(llm, plan, modes, everything, records, tell)
         tell.note("all answers are there, now the report")
         about = {"date": date.today().isoformat(), "command": command, **facts}
-        made = report(llm, plan, modes, everything, records.there, about)
+        made = put_together(llm, plan, modes, everything, records.there, about)
         save(made, out, plots=plan.plots)
     return made
 
