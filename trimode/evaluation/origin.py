@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from trimode import __version__
-from trimode.api import LLM, BUNDLED
+from trimode.api import BUNDLED, LLM
 
 
 def origin(llm: LLM) -> dict[str, Any]:

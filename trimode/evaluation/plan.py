@@ -36,7 +36,7 @@ class ModeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """An evaluation. Items are the same for the same tasks, limit, seed and chat; greedy unless a mode says otherwise."""
+    """An evaluation. Its items follow from tasks, limit, seed and chat; greedy unless a mode says otherwise."""
 
     tasks: tuple[str, ...] = ("procedural",)
     modes: tuple[str, ...] = ()  # spelled as above; none: every mode the checkpoint has
