@@ -1,9 +1,8 @@
 """Records in, report out: what answers were worth and cost by task and mode, as one JSON value. Generates nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from statistics import median
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from trimode.config import ModelConfig
 from trimode.decoding import build
@@ -46,11 +45,8 @@ def rows(
 
     Raises InvalidInput where a record is missing: a report of a part would pass for the whole.
     """
-    picked = {
-        (task, spec.name): [_found(there, spec.name, task, key) for key in keys[task]]
-        for task in keys
-        for spec in modes
-    }
+    settings = [(task, spec.name) for task in keys for spec in modes]
+    picked = {(task, mode): [_found(there, mode, task, key) for key in keys[task]] for task, mode in settings}
     found = []
     for group, tasks in {**{task: [task] for task in keys}, **grouped(picked, list(keys))}.items():
         plain = [record for task in tasks for record in picked.get((task, AR), [])]
@@ -98,7 +94,7 @@ def line(task: str, spec: ModeSpec, config: ModelConfig, records: Sequence[Recor
         "refused": len(records) - len(asked), "tokens": tokens, "forwards": total_forwards(asked),
         "speeds": [tokens / s for s in seconds], "difference_to_ar": difference(kept),
     }  # fmt: skip
-    return Line(**(placing | measures | speeds | more))  # type: ignore[typeddict-item]
+    return cast(Line, placing | measures | speeds | more)
 
 
 def answer(record: Record, plain: Record | None) -> Answer:
@@ -120,7 +116,8 @@ def difference(pairs: Sequence[tuple[Record, Record | None]]) -> Bounds | None:
     both = [(a["verdict"], b["verdict"]) for a, b in pairs if b is not None and a["verdict"] is not None]
     if not both:
         return None
-    return Bounds(**asdict(paired_difference([a for a, _ in both], [b for _, b in both])))
+    found = paired_difference([a for a, _ in both], [b for _, b in both])
+    return Bounds(value=found.value, low=found.low, high=found.high)
 
 
 def total_forwards(records: Sequence[Record]) -> dict[str, int]:

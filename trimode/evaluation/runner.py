@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trimode.api import LLM
 from trimode.errors import InvalidInput
@@ -20,28 +20,40 @@ from trimode.evaluation.report import Evaluation
 from trimode.evaluation.results import put_together, save
 from trimode.evaluation.suites import Item, Suite, suites
 
-__all__ = ["Plan", "Tell", "evaluate"]
+__all__ = ["Plan", "Silent", "Tell", "evaluate"]
 
 Group = list[Asked]
 
 
-class Tell:
-    """What somebody who watches hears; this one is silent."""
+class Tell(Protocol):
+    """What somebody who watches hears."""
 
     def note(self, sentence: str) -> None:
         """Something worth a line."""
 
     def advance(self, done: int, total: int, task: str) -> None:
-        """So many of all answers are there."""
+        """So many of all answers are there; the last was of this task."""
 
 
-def evaluate(llm: LLM, plan: Plan, out: Path, *, tell: Tell | None = None, command: str | None = None) -> Evaluation:
+class Silent:
+    """Nobody watches."""
+
+    def note(self, sentence: str) -> None:
+        pass
+
+    def advance(self, done: int, total: int, task: str) -> None:
+        pass
+
+
+SILENT = Silent()
+
+
+def evaluate(llm: LLM, plan: Plan, out: Path, *, tell: Tell = SILENT, command: str | None = None) -> Evaluation:
     """Run what of `plan` is not yet in `out`, judge it, and write report.json, report.md and, if asked for, plots.
 
     Raises InvalidInput, before anything is generated, for a task, mode or file that cannot be had, or a folder that
     holds another evaluation; StorageError for a full disk, which leaves what is there.
     """
-    tell = tell or Tell()
     modes = specs(plan, llm.model.config)
     chosen = suites(plan.tasks, plan.data_dir, chat=plan.chat, allow_unsandboxed=plan.allow_unsandboxed)
     everything = [asked(llm, suite, item, plan.chat) for suite, item in drawn(chosen, plan)]

@@ -76,10 +76,8 @@ def positions(rows: Sequence[Line]) -> list[str]:
     for row in some:
         shares = [f"{100 * place['of_verified']:.0f}" for place in row["acceptance"][:width]]
         body.append([row["setting"], *shares, *[""] * (width - len(shares))])
-    return [
-        "Accepted, % of the guesses verified at each position:",
-        grid(["mode", *map(str, range(1, width + 1))], body),
-    ]
+    head = ["mode", *map(str, range(1, width + 1))]
+    return ["Accepted, % of the guesses verified at each position:", grid(head, body)]
 
 
 def likelihood(report: Evaluation) -> list[str]:
@@ -94,9 +92,8 @@ def likelihood(report: Evaluation) -> list[str]:
         body.append([row["task"], str(row["n"]), _estimate(row["ar"]), *cells])
     head = ["task", "answers", "ar, exact", *(f"NELBO, blocks of {size}" for size in sizes)]
     draws = max((bound["draws"] for row in report["likelihood"] for bound in row["bounds"]), default=0)
-    said = "Nats per token of the reference answers" + (
-        f"; bounds from {draws} draws, ± standard error" if draws else ""
-    )
+    errors = f"; bounds from {draws} draws, ± standard error" if draws else ""
+    said = f"Nats per token of the reference answers{errors}"
     refused = dict.fromkeys(why for row in report["likelihood"] for why in row["refused"])
     return ["## Likelihood", f"{said}.", grid(head, body), *refused]
 
@@ -126,7 +123,7 @@ def _percent(share: Bounds | None) -> str:
 def _points(difference: Bounds | None) -> str:
     if difference is None:
         return "-"
-    value, low, high = (100 * difference[name] for name in ("value", "low", "high"))  # type: ignore[literal-required]
+    value, low, high = (100 * difference[name] for name in ("value", "low", "high"))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
