@@ -18,7 +18,7 @@ from trimode.evaluation.plan import ModeSpec, Plan, specs
 from trimode.evaluation.records import Record, Records, opened
 from trimode.evaluation.report import Evaluation
 from trimode.evaluation.results import put_together, save
-from trimode.evaluation.suites import Item, Suite, suites
+from trimode.evaluation.suites import Suite, suites
 
 __all__ = ["Plan", "Silent", "Tell", "evaluate"]
 
@@ -48,15 +48,19 @@ class Silent:
 SILENT = Silent()
 
 
-def evaluate(llm: LLM, plan: Plan, out: Path, *, tell: Tell = SILENT, command: str | None = None) -> Evaluation:
+def evaluate(
+    llm: LLM, plan: Plan, out: Path, *, own: Sequence[Suite] = (), tell: Tell = SILENT, command: str | None = None
+) -> Evaluation:
     """Run what of `plan` is not yet in `out`, judge it, and write report.json, report.md and, if asked for, plots.
+
+    `own`: suites in place of those that the plan names.
 
     Raises InvalidInput, before anything is generated, for a task, mode or file that cannot be had, or a folder that
     holds another evaluation; StorageError for a full disk, which leaves what is there.
     """
     modes = specs(plan, llm.model.config)
-    chosen = suites(plan.tasks, plan.data_dir, chat=plan.chat, allow_unsandboxed=plan.allow_unsandboxed)
-    everything = [asked(llm, suite, item, plan.chat) for suite, item in drawn(chosen, plan)]
+    chosen = own or suites(plan.tasks, plan.data_dir, chat=plan.chat, allow_unsandboxed=plan.allow_unsandboxed)
+    everything = [one for suite in chosen for one in prompts(llm, plan, suite)]
     facts = description(llm, plan, modes, everything)
     with opened(out, facts, tell.note) as records:
         generate(llm, plan, modes, everything, records, tell)
@@ -67,18 +71,19 @@ def evaluate(llm: LLM, plan: Plan, out: Path, *, tell: Tell = SILENT, command: s
     return made
 
 
-def drawn(chosen: Sequence[Suite], plan: Plan) -> Iterator[tuple[Suite, Item]]:
-    """The items of all suites. Raises InvalidInput for a suite without one, or two items of one name."""
-    seen: set[tuple[str, str]] = set()
-    for suite in chosen:
-        items = suite.items(plan.limit, plan.seed)
-        if not items:
-            raise InvalidInput(f"task {suite.name!r} has no items")
-        for item in items:
-            if (item.task, item.key) in seen:
-                raise InvalidInput(f"task {item.task!r} has two items {item.key!r}")
-            seen.add((item.task, item.key))
-            yield suite, item
+def prompts(llm: LLM, plan: Plan, suite: Suite) -> list[Asked]:
+    """The items of a suite as the model gets them.
+
+    Raises InvalidInput for a suite without any, two items of one name, or none that the context can hold.
+    """
+    items = [asked(llm, suite, item, plan.chat) for item in suite.items(plan.limit, plan.seed)]
+    if not items:
+        raise InvalidInput(f"task {suite.name!r} has no items")
+    if len({_name(one) for one in items}) < len(items):
+        raise InvalidInput(f"task {suite.name!r} has two items of the same name")
+    if all(refusal(llm, one) for one in items):
+        raise InvalidInput(f"task {suite.name!r} cannot be asked: {refusal(llm, items[0])}, and so with all others")
+    return items
 
 
 def description(llm: LLM, plan: Plan, modes: Sequence[ModeSpec], everything: Sequence[Asked]) -> dict[str, Any]:
