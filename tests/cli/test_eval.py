@@ -1,0 +1,118 @@
+"""`trimode eval` as a user meets it: a table on stdout, talk on stderr, a killed run that goes on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from tests.evaluation.stand_ins import letters, random_llm
+from trimode.cli import eval as verb
+from trimode.cli import main
+from trimode.errors import InvalidInput
+from trimode.evaluation import runner
+from trimode.evaluation.plan import Plan
+from trimode.evaluation.records import GENERATIONS
+
+SMALL = ("--tasks", "csv,json", "--modes", "ar,LinearSpec:placement=linear", "--max-tokens", "24", "--limit", "8")
+
+
+def start(out: Path) -> "subprocess.Popen[bytes]":
+    arguments = [sys.executable, "-m", "trimode", "eval", *SMALL, "--no-likelihood", "--out", str(out)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.medium
+def test_a_killed_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
+    killed = start(tmp_path)
+    assert killed.stderr is not None
+    for line in killed.stderr:
+        if b"csv, 1 of 32 answers" in line:
+            break
+    killed.kill()
+    killed.communicate()
+    path = tmp_path / GENERATIONS
+    there = path.read_bytes()
+    assert 1 <= there.count(b"\n") < 32
+    path.write_bytes(there + b'{"mode": "ar", "ta')  # what a kill in the middle of a write leaves
+    n_whole = there.count(b"\n")
+    goes_on = start(tmp_path)
+    out, err = goes_on.communicate(timeout=100)
+    assert goes_on.returncode == 0, err
+    assert b"torn" in err
+    assert f"{n_whole} of 32 answers are there from before".encode() in err
+    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert len({(row["mode"], row["task"], row["key"]) for row in rows}) == len(rows) == 32
+    assert path.read_bytes().startswith(there)
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert report["about"]["command"].startswith("trimode eval --tasks csv,json")
+    assert {row["setting"] for row in report["rows"]} == {"ar", "self_speculation:placement=linear"}
+    for part in ("csv", "json", "all", "tokens/forward", "self_speculation:placement=linear"):
+        assert part in out.decode()
+
+
+def inside(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """The same entry point without a new process."""
+    monkeypatch.setattr(sys, "argv", ["trimode", "eval", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--tasks", "yodel"], "task is 'yodel', allowed are procedural, "),
+        (["--modes", "telepathy"], "mode is 'telepathy', allowed are ar, "),
+        (["--tasks", "json", "--limit", "0"], "it needs a limit"),
+        (["--chat"], "this checkpoint has no chat template"),
+        (["--nelbo-blocks", "4,x"], "--nelbo-blocks is '4,x'"),
+        (["--repeats", "0"], "repeats is 0, allowed is at least 1"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    assert inside([*arguments, "--out", str(tmp_path / "out")], monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("trimode: ")
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_keeps_the_answers_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = runner.ask
+
+    def third_is_interrupted(*given: Any) -> Any:
+        if (tmp_path / GENERATIONS).read_bytes().count(b"\n") == 2:
+            raise KeyboardInterrupt
+        return asked(*given)
+
+    monkeypatch.setattr(runner, "ask", third_is_interrupted)
+    monkeypatch.setattr(runner, "suites", lambda *_, **__: [letters()])
+    with pytest.raises(typer.Exit) as stopped:
+        verb.run(random_llm(), Plan(likelihood=False), tmp_path)
+    assert stopped.value.exit_code == 130
+    assert "keeps the answers so far, the same command goes on" in capsys.readouterr().err
+    assert (tmp_path / GENERATIONS).read_bytes().count(b"\n") == 2
+
+
+def test_modes_of_several_flags_get_our_words() -> None:
+    assert verb.canonical(["AR,fastdiffuser:block_size=4", "linear-spec"]) == (
+        "ar", "diffusion:block_size=4", "self_speculation"
+    )  # fmt: skip
+
+
+def test_block_sizes_are_whole_numbers() -> None:
+    assert verb.whole_numbers("4, 8") == (4, 8)
+    assert verb.whole_numbers(None) == ()
+    with pytest.raises(InvalidInput, match="whole numbers"):
+        verb.whole_numbers("4.5")
