@@ -1,4 +1,4 @@
-"""A loaded model of random weights that reads bytes, and a suite of a few prompts whose answers are judged by a letter."""
+"""A loaded model of random weights that reads bytes, and a suite of a few prompts judged by the answer's length."""
 
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ def random_llm(seed: int = 0) -> LLM:
 
 
 def letters(n: int = 3, *, name: str = "letters", judged: bool = True, room: int = 12) -> Suite:
-    """n prompts, each right where an even byte ends the answer."""
+    """n prompts, an answer is right if it has an even number of characters."""
 
     def items(limit: int | None, seed: int) -> list[Item]:
         count = n if limit is None else min(n, limit)

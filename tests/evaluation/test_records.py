@@ -60,7 +60,7 @@ def test_damage_in_the_middle_is_refused_with_its_line(out: Path) -> None:
 def test_another_evaluation_is_refused_with_the_difference_named_and_nothing_is_changed(out: Path) -> None:
     before = (out / GENERATIONS).read_bytes()
     with (
-        pytest.raises(InvalidInput, match="its seed is 1, now it is 2; its more.deep is 1, now it is null"),
+        pytest.raises(InvalidInput, match=r"its seed is 1, now it is 2; its more\.deep is 1, now it is null"),
         opened(out, FACTS | {"seed": 2, "more": {}}, [].append),
     ):
         pass

@@ -216,3 +216,20 @@ def test_the_report_says_where_its_numbers_come_from(tmp_path: Path) -> None:
     text = (tmp_path / TABLE).read_text("utf-8")
     for part in (about["weights_sha256"], about["machine"], "trimode eval x", "seed 1000", "x prompt_lookup"):
         assert part in text
+
+
+def test_plots_that_cannot_be_drawn_are_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "find_spec", lambda name: None)
+    with pytest.raises(InvalidInput, match=r"pip install 'trimode\[train\]'"):
+        evaluate(random_llm(), replace(PLAN, plots=True), tmp_path / "out", own=[letters()])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.medium
+def test_plots_lie_beside_the_report(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    evaluate(random_llm(), replace(PLAN, plots=True), tmp_path, own=[letters()])
+    names = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert {"accuracy-letters.png", "acceptance-letters.png", "tasks.png"} <= names

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trimode.evaluation.plan import Plan
     from trimode.evaluation.report import Evaluation
 
-WIDTH = 160  # of the table where no terminal says otherwise
+WIDTH = 240  # of the table where there is no terminal: room for every name
 
 Checkpoint = Annotated[str | None, typer.Argument(help="Checkpoint folder or Hub id (default: the bundled model).")]
 Tasks = Annotated[

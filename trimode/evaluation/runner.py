@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,6 +59,8 @@ def evaluate(
     Raises InvalidInput, before anything is generated, for a task, mode or file that cannot be had, or a folder that
     holds another evaluation; StorageError for a full disk, which leaves what is there.
     """
+    if plan.plots and find_spec("matplotlib") is None:
+        raise InvalidInput("plots need matplotlib: pip install 'trimode[train]'")
     modes = specs(plan, llm.model.config)
     chosen = own or suites(plan.tasks, plan.data_dir, chat=plan.chat, allow_unsandboxed=plan.allow_unsandboxed)
     everything = [one for suite in chosen for one in prompts(llm, plan, suite)]
