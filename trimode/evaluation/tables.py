@@ -67,17 +67,17 @@ def grid(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def positions(rows: Sequence[Line]) -> list[str]:
-    """Acceptance by position, a row per mode that verifies; the drafts that reach a position are its base."""
+    """Acceptance by position, a row per mode that verifies; all its drafts are the base, shorter ones included."""
     some = [row for row in rows if row["acceptance"]]
     if not some:
         return []
     width = min(max(len(row["acceptance"]) for row in some), POSITIONS)
     body = []
     for row in some:
-        shares = [f"{100 * place['of_verified']:.0f}" for place in row["acceptance"][:width]]
+        shares = [f"{100 * place['of_drafts']:.0f}" for place in row["acceptance"][:width]]
         body.append([row["setting"], *shares, *[""] * (width - len(shares))])
     head = ["mode", *map(str, range(1, width + 1))]
-    return ["Accepted, % of the guesses verified at each position:", grid(head, body)]
+    return ["Drafts whose guesses held up to each position, % of all drafts:", grid(head, body)]
 
 
 def likelihood(report: Evaluation) -> list[str]:
