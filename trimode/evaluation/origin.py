@@ -15,14 +15,19 @@ def origin(llm: LLM) -> dict[str, Any]:
     """What an answer and its time depend on besides the plan."""
     return {
         "version": __version__,
-        "checkpoint": "bundled" if llm.folder == BUNDLED else str(llm.folder) if llm.folder else "in memory",
         "weights_sha256": weights_digest(llm),
+        "config_sha256": hashlib.sha256(repr(llm.model.config).encode()).hexdigest(),
         "dtype": str(llm.model.embedding.dtype).removeprefix("torch."),
         "backend": llm.backend,
         "device": str(llm.model.device),
         "threads": torch.get_num_threads(),
         "machine": machine(llm.model.device),
     }
+
+
+def checkpoint_name(llm: LLM) -> str:
+    """What a person calls it."""
+    return "bundled" if llm.folder == BUNDLED else str(llm.folder) if llm.folder else "in memory"
 
 
 def weights_digest(llm: LLM) -> str:

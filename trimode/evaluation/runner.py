@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from trimode.api import LLM
 from trimode.errors import InvalidInput
 from trimode.evaluation.asking import Asked, answered, ask, asked, refusal, refused, warm
-from trimode.evaluation.origin import origin
+from trimode.evaluation.origin import checkpoint_name, origin
 from trimode.evaluation.plan import ModeSpec, Plan, specs
 from trimode.evaluation.records import Record, Records, opened
 from trimode.evaluation.report import Evaluation
@@ -68,7 +68,8 @@ def evaluate(
     with opened(out, facts, tell.note) as records:
         generate(llm, plan, modes, everything, records, tell)
         tell.note("all answers are there, now the report")
-        about = {"date": date.today().isoformat(), "command": command, **facts}
+        name = checkpoint_name(llm)
+        about = {"checkpoint": name, "date": date.today().isoformat(), "command": command, **facts}
         made = put_together(llm, plan, modes, everything, records.there, about)
         save(made, out, plots=plan.plots)
     return made
