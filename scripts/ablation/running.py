@@ -51,7 +51,8 @@ class Crew:
             except Stopped:
                 self._end()
                 for thread in threads:
-                    thread.join()
+                    if thread.is_alive():
+                        thread.join()
                 raise
         if self._failures:
             raise RuntimeError("\n".join(self._failures))
