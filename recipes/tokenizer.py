@@ -6,6 +6,7 @@ python -m recipes.tokenizer OUT_FOLDER
 import json
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -43,6 +44,11 @@ def main(out: Path) -> None:
     if not LISTING.exists():
         listing = {"python": sys.version.split()[0], "licence": "PSF-2.0", "files": list_files(library())}
         LISTING.write_text(json.dumps(listing, indent=1) + "\n", "utf-8")
+    train_tokenizer(out, texts(), VOCABULARY)
+
+
+def train_tokenizer(out: Path, texts: Iterable[str], vocabulary: int) -> None:
+    """Byte-level BPE of `vocabulary` tokens, the reserved ones first, as a folder."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -54,9 +60,9 @@ def main(out: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     assert len(RESERVED) == 32
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=RESERVED, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=vocabulary, special_tokens=RESERVED, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    tokenizer.train_from_iterator(texts(), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(out / "tokenizer.json"))
     settings = {"bos_token": "<|bos|>", "eos_token": "<|eos|>", "pad_token": "<|pad|>", "chat_template": CHAT}

@@ -70,8 +70,15 @@ def test_none_one_or_several_eos_ids_are_allowed(tokens: tuple[int, ...]) -> Non
 def test_commits_that_see_both_ways_need_a_mask_and_a_block(missing: str) -> None:
     with pytest.raises(CheckpointError, match=r"commit_visibility is 'block'.*mask_token_id and block_size"):
         tiny_config(commit_visibility="block", **{missing: None})
-    with pytest.raises(CheckpointError, match=r"canvas_logits is 'shifted'.*commit_visibility"):
-        tiny_config(canvas_logits="shifted")
+
+
+def test_shifted_canvases_need_a_mask_and_go_with_either_way_of_committing() -> None:
+    for seen in ("causal", "block"):
+        assert tiny_config(canvas_logits="shifted", commit_visibility=seen).canvas_logits == "shifted"
+    with pytest.raises(CheckpointError, match=r"canvas_logits is 'shifted'.*mask_token_id"):
+        tiny_config(canvas_logits="shifted", mask_token_id=None)
+    with pytest.raises(CheckpointError, match=r"canvas_logits is 'sideways', known are own, shifted"):
+        tiny_config(canvas_logits="sideways")
 
 
 def test_read_returns_a_field_of_the_right_type() -> None:

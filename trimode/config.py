@@ -114,11 +114,12 @@ class ModelConfig:
                     )
 
     def _check_blocks(self) -> None:
-        """Bidirectional commits come in whole blocks, and only they were ever trained with shifted canvases."""
-        if self.commit_visibility == "causal":
-            if self.canvas_logits != "own":
-                raise CheckpointError("config.json: canvas_logits is 'shifted', which needs commit_visibility 'block'")
-        elif self.mask_token_id is None or self.block_size is None:
+        """Bidirectional commits come in whole blocks; canvases are made of masks."""
+        if self.canvas_logits not in ("own", "shifted"):
+            raise CheckpointError(f"config.json: canvas_logits is {self.canvas_logits!r}, known are own, shifted")
+        if self.canvas_logits == "shifted" and self.mask_token_id is None:
+            raise CheckpointError("config.json: canvas_logits is 'shifted', which needs mask_token_id")
+        if self.commit_visibility == "block" and (self.mask_token_id is None or self.block_size is None):
             raise CheckpointError("config.json: commit_visibility is 'block', which needs mask_token_id and block_size")
 
 

@@ -77,7 +77,7 @@ class Eyes:
         self, text: Sequence[int], canvas: Sequence[int], index: int, look: int = 0, ar_weight: float = 0.0
     ) -> "Reading":
         """What stands at a slot, and every way to say how sure that is; partly as the causal rows would have it."""
-        logits_V = self.logits(text, canvas)[len(text) + index]
+        logits_V = self.row(text, canvas, index)
         if ar_weight:
             causal_V = self.logits([*text, *canvas])[len(text) + index - 1]
             logits_V = (1 - ar_weight) * logits_V + ar_weight * causal_V
@@ -90,7 +90,11 @@ class Eyes:
 
     def slot(self, text: Sequence[int], canvas: Sequence[int], index: int, look: int = 0) -> tuple[int, float]:
         """What stands at a slot of the canvas, and how sure the model is."""
-        return self.choose(self.logits(text, canvas)[len(text) + index], len(text) + index, look)
+        return self.choose(self.row(text, canvas, index), len(text) + index, look)
+
+    def row(self, text: Sequence[int], canvas: Sequence[int], index: int) -> Tensor:
+        """The logits that name a slot: its own, or those of the row before it."""
+        return self.logits(text, canvas)[len(text) + index - (self.model.config.canvas_logits == "shifted")]
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Every mode equals its slow, plain reference, token for token and forward for forward."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
 from itertools import cycle, product
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.medium
 PROMPTS = ((1,), (5, 2, 9), (1, *range(20, 36)))
 ENDS = ((), (2,), (2, 5, 9, 18, 21, 22, 35, 36))  # ids that end a text: none, one, so many that blocks hold several
 MODELS = [lively_model(seed, eos_token_ids=ends) for seed, ends in product((0, 1, 2), ENDS)]
+SHIFTED = [lively_model(seed, eos_token_ids=ends, canvas_logits="shifted") for seed, ends in product((0, 1), ENDS)]
 WAYS = (Sampling(), Sampling(temperature=1.0, seed=7), Sampling(), Sampling(temperature=6.0, seed=8))
 RULES = {
     "threshold 0": (0.0, None),
@@ -52,9 +53,11 @@ def eyes(model: Transformer, sampling: Sampling) -> Eyes:
     return Eyes(model, sampling)
 
 
-def cases(order: int) -> Iterator[tuple[int, int, tuple[int, ...], Transformer, Sampling]]:
+def cases(
+    order: int, models: Sequence[Transformer] = MODELS
+) -> Iterator[tuple[int, int, tuple[int, ...], Transformer, Sampling]]:
     """Block sizes times lengths; prompts, models and ways to choose take turns, differently for each order."""
-    turns = cycle(product(MODELS, WAYS, PROMPTS))
+    turns = cycle(product(models, WAYS, PROMPTS))
     for block_size, max_tokens in product((1, 2, 5, 8), (1, 2, 7, 20)):
         for _ in range((5, 7, 11, 13, 17, 19, 23)[order]):  # no divisor of the number of turns
             model, sampling, prompt = next(turns)
@@ -123,6 +126,29 @@ def test_prompt_lookup_equals_its_reference(lookup_length: int) -> None:
         assert as_answer(request) == reference, (max_tokens, prompt)
         gained += len(request.answer) - request.counts.forwards.total()
     assert gained >= 3  # guesses were accepted
+
+
+@pytest.mark.parametrize("anchor", ["fused", "canvas"])
+def test_diffusion_reads_shifted_canvases_as_its_reference(anchor: str) -> None:
+    for threshold, order in ((0.4, 0), (None, 1)):
+        for block_size, max_tokens, prompt, model, sampling in cases(order, SHIFTED):
+            reference = references.diffusion(eyes(model, sampling), prompt, max_tokens, block_size, anchor, threshold)
+            request = ours(
+                model, "diffusion", prompt, max_tokens, sampling, block_size=block_size, anchor=anchor,
+                confidence_threshold=threshold,
+            )  # fmt: skip
+            assert as_answer(request) == reference, (block_size, max_tokens, prompt)
+
+
+@pytest.mark.parametrize("setting", ["as it comes", "several looks and all else", "anchor canvas, several looks"])
+def test_self_speculation_drafts_from_shifted_canvases_as_its_reference(setting: str) -> None:
+    options = SPECULATION[setting]
+    for placement in PLACEMENTS if "anchor" not in options else ("linear",):
+        for draft_length, max_tokens, prompt, model, sampling in cases(2, SHIFTED):
+            rule = references.Speculation(placement, draft_length, **options)
+            reference = references.self_speculation(eyes(model, sampling), prompt, max_tokens, rule)
+            request = ours(model, "self_speculation", prompt, max_tokens, sampling, **asdict(rule))
+            assert as_answer(request) == reference, (draft_length, max_tokens, prompt)
 
 
 def test_the_cases_reach_the_corners() -> None:

@@ -56,7 +56,7 @@ def build(mode: str, config: ModelConfig, cost: CostModel = FLAT, **chosen: Any)
         "canvas_logits": config.canvas_logits,
         "cost": cost,
     }
-    own = ("block_size", "cost")  # the checkpoint's and the model's stand in for the decoder's defaults
+    own = ("block_size", "canvas_logits", "cost")  # the checkpoint's and the model's replace the decoder's defaults
     has = {item.name for item in fields(kind) if item.default is MISSING or item.name in own}
     if "mask_token_id" in has and config.mask_token_id is None:
         raise InvalidInput(

@@ -5,6 +5,7 @@
     canvas    the same, but filled before the first look     follows it, as in the released models' own decoder
     none      a mask like the others                         rides with the commit of the block before
 
+In a checkpoint with shifted canvas logits the row of slot j names slot j + 1: slot 0 is always read from the commit.
 Which slots a look fills is a rule (numerics/unmasking.py). A filled slot stays, unless `remask` lets it be doubted: it
 is then read again at every look and may be emptied once. With `ar_weight`, every slot is also read causally in the same
 forward, from the text and the canvas up to the slot before it, and chosen by both.
@@ -17,6 +18,7 @@ from typing import ClassVar
 
 from trimode.decoding.autoregressive import next_token
 from trimode.decoding.base import Step, check_options, first_part, option
+from trimode.errors import InvalidInput
 from trimode.numerics.unmasking import REMASKS, RULES, Filled, Look, slots_to_fill
 from trimode.spans import Canvas, CanvasView, Kind, Picks, Rows, Span
 
@@ -39,6 +41,7 @@ class Diffusion:
 
     mask_token_id: int
     eos_token_ids: tuple[int, ...]
+    canvas_logits: str = "own"
     block_size: int = option(32, "slots of a canvas (default: the checkpoint's)", low=1)
     anchor: str = option("fused", "where slot 0 of a block comes from", choices=("fused", "canvas", "none"))
     rule: str = option("threshold", "how a look chooses the slots it fills", choices=tuple(RULES), live=True)
@@ -58,6 +61,8 @@ class Diffusion:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.anchor == "none" and self.canvas_logits == "shifted":
+            raise InvalidInput("anchor is 'none', but no canvas row of this checkpoint names slot 0")
 
     def start(self, tokens: Sequence[int], end: int) -> DiffusionState:
         return DiffusionState(length=len(tokens), end=end)
@@ -106,7 +111,7 @@ class Diffusion:
         """
         canvas = Canvas(
             after=len(commit), tokens=block, read=tuple(slots), round=looks if self.remask == "none" else 0,
-            score=RULES[self.rule].score, mix=self.ar_weight,
+            score=RULES[self.rule].score, mix=self.ar_weight, shifted=self.canvas_logits == "shifted",
         )  # fmt: skip
         provisional = block[:-1] if self.ar_weight else ()
         return Span(commit=commit + provisional, canvases=(canvas,), kind=kind)

@@ -50,6 +50,7 @@ class SelfSpeculation:
     mode: ClassVar[str] = "self_speculation"
 
     mask_token_id: int
+    canvas_logits: str = "own"
     cost: CostModel = FLAT
     placement: str = option("pruned", "where drafting canvases stand", choices=PLACEMENTS)
     block_size: int = option(32, "longest draft unless draft_length says otherwise", low=1)
@@ -147,7 +148,7 @@ class SelfSpeculation:
             width = min(self._length(state), state.end - state.length - accepted - 1, left)
             if width >= 2:
                 masks, slots = (self.mask_token_id,) * width, tuple(range(1, width))
-                canvases.append(Canvas(after=n_pending + accepted, tokens=masks, read=slots, draft=True))
+                canvases.append(self._canvas(n_pending + accepted, masks, slots))
                 left -= width
         return tuple(canvases)
 
@@ -175,7 +176,10 @@ class SelfSpeculation:
         tokens = (anchor, *state.draft)
         tokens = tokens[: max(budget_rows, tokens.index(self.mask_token_id) + 1)]
         masked = tuple(slot for slot, token in enumerate(tokens) if token == self.mask_token_id)
-        return Span(commit=(), canvases=(Canvas(after=0, tokens=tokens, read=masked, draft=True),), kind="draft")
+        return Span(commit=(), canvases=(self._canvas(0, tokens, masked),), kind="draft")
+
+    def _canvas(self, after: int, tokens: tuple[int, ...], read: tuple[int, ...]) -> Canvas:
+        return Canvas(after=after, tokens=tokens, read=read, draft=True, shifted=self.canvas_logits == "shifted")
 
     def _looked(self, state: SpeculationState, span: Span, rows: Rows) -> SpeculationState:
         draft = span.canvases[0].tokens[1:]

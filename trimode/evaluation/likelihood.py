@@ -49,7 +49,7 @@ def likelihood(
     config = llm.model.config
     documents = [_document(config, index, *pair) for index, pair in enumerate(pairs)]
     no_nll, no_bounds = reason_against_nll(config), reason_against_bounds(config)
-    special = Special(mask_token_id=config.mask_token_id or 0)
+    special = Special(mask_token_id=config.mask_token_id or 0, shifted=config.canvas_logits == "shifted")
     bounds = () if no_bounds else tuple(
         nelbo(llm.model, documents, size, draws=1 if size == 1 else draws, seed=seed, special=special)
         for size in block_sizes

@@ -39,6 +39,7 @@ def parse(fields: Json, eos: tuple[int, ...] | None, rope: Rope | None = None) -
         eos_token_ids=eos or own,
         bos_token_id=read_optional(fields, "bos_token_id", int, None),
         block_size=read_optional(fields, "block_size", int, None),
+        canvas_logits=read_optional(fields, "canvas_logits", str, "own"),
         dtype=read_optional(fields, "dtype", str, read_optional(fields, "torch_dtype", str, "bfloat16")),
     )
 

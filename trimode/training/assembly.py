@@ -171,7 +171,10 @@ def documents(
 
 
 def specials(config: ModelConfig, tokenizer: Tokenizer, noise: Noise | None) -> Special:
-    """The ids that training writes itself. An autoregressive stage pads with any id, for nobody sees it."""
+    """What training writes itself, and how its canvases are read.
+
+    An autoregressive stage pads with any id, for nobody sees it.
+    """
     if config.mask_token_id is None and noise is not None:
         raise InvalidInput(f"{config.model_type}: the checkpoint has no mask token (trimode convert adds one)")
     names: Mapping[str, int] = tokenizer.special
@@ -181,6 +184,7 @@ def specials(config: ModelConfig, tokenizer: Tokenizer, noise: Noise | None) -> 
         mask_token_id=config.mask_token_id or 0,
         eos_token_id=config.eos_token_ids[0] if config.eos_token_ids else None,
         fim=fim,  # type: ignore[arg-type]
+        shifted=config.canvas_logits == "shifted",
     )
 
 

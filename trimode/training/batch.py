@@ -103,10 +103,14 @@ def _drafted(sample: Sample, spelled: Layout) -> list[tuple[int, int, int]]:
     """(row, verifying row, first row of the canvas) of the targets on drafting canvases: commit p - 1 names p.
 
     Not of slot 0: a decoder takes it from the verifier and never reads its row. Counted, its mistakes would end every
-    draft before the slots that are read.
+    draft before the slots that are read. The rows of shifted canvases name the slot behind them.
     """
-    rows = (target.row for target in sample.diffusion if target.row > spelled.starts[target.row])
-    return [(row, spelled.offsets[row] - 1, spelled.starts[row]) for row in rows if spelled.drafts[row]]
+    shift = int(any(canvas.shifted for canvas in sample.span.canvases))
+    rows = (target.row for target in sample.diffusion if spelled.drafts[target.row])
+    return [
+        (row, spelled.offsets[row] + shift - 1, spelled.starts[row])
+        for row in rows if row + shift > spelled.starts[row]
+    ]  # fmt: skip
 
 
 def _drafts(drafts: Sequence[tuple[int, int, int, int]]) -> Drafts:

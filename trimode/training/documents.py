@@ -6,11 +6,15 @@ from itertools import pairwise
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Special:
-    """Ids that training writes itself: the mask, the end, and the markers of (prefix, suffix, middle) where known."""
+    """Ids that training writes itself: the mask, the end, and the markers of (prefix, suffix, middle) where known.
+
+    With `shifted` the row before a slot names it, as decoders of such a checkpoint read (`canvas_logits`).
+    """
 
     mask_token_id: int
     eos_token_id: int | None = None
     fim: tuple[int, int, int] | None = None
+    shifted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,11 +56,12 @@ def nelbo(
         raise InvalidInput(f"draws is {draws}, allowed is at least 1")
     noise = Noise(block_sizes=(block_size,), all_masked_share=0.0)
     causal = [replace(document, hole=None) for document in documents]
-    drawn = []
+    drawn, n_targets = [], [0]
     for draw in range(draws):
         samples = [make_sample(d, noise, special, f"{seed}:{draw}:{i}", i) for i, d in enumerate(causal)]
         drawn.append(_nats(model, samples, special.mask_token_id, "diffusion"))
-    return _estimate(torch.stack(drawn, 1), [document.n_targets for document in documents], block_size)
+        n_targets = [sample.n_diffusion for sample in samples]
+    return _estimate(torch.stack(drawn, 1), n_targets, block_size)
 
 
 def exact_nll(model: Model, documents: Sequence[Document]) -> Estimate:

@@ -29,7 +29,7 @@ class Sample:
     span: Span
     ar: tuple[Target, ...]
     diffusion: tuple[Target, ...]
-    n_diffusion: int  # all target positions, masked or not, once each
+    n_diffusion: int  # all target positions that a row can name, masked or not, once each
     index: int = 0
 
 
@@ -70,8 +70,13 @@ def draw_sample(
             Target(row=i - 1, label=commit[i], weight=1.0)
             for start, stop in document.answers for i in range(max(start, 1), stop)
         ),
-        diffusion=tuple(diffusion), n_diffusion=0 if noise is None else document.n_targets, index=index,
+        diffusion=tuple(diffusion), n_diffusion=0 if noise is None else _named(document, special), index=index,
     )  # fmt: skip
+
+
+def _named(document: Document, special: Special) -> int:
+    """Targets of the canvases. Where the row before a slot names it, nothing names the first token of a text."""
+    return document.n_targets - (special.shifted and any(start == 0 < stop for start, stop in document.answers))
 
 
 def most_rows(n_tokens: int, n_targets: int, n_answers: int, noise: Noise | None) -> int:
@@ -106,16 +111,23 @@ def _arranged(document: Document, noise: Noise, special: Special, rng: random.Ra
 def _canvases(
     document: Document, noise: Noise, special: Special, rng: random.Random, row: int
 ) -> tuple[list[Canvas], list[Target]]:
-    """One canvas per piece and view, with its masked targets; the first starts at `row`."""
+    """One canvas per piece and view, with its masked targets; the first starts at `row`.
+
+    A slot is named by its own row or, where they are shifted, by the row before it: slot 0 by the last commit it sees.
+    """
     canvases, diffusion = [], []
     share = level(noise, rng)
     for piece in _pieces(document, noise, rng):
         for slots, weight in masks(piece.stop - piece.start, noise, rng, share):
             shown = [*document.tokens[piece.start : piece.end], *[special.mask_token_id] * piece.tail]
             for slot in slots:
-                diffusion.append(Target(row=row + slot, label=shown[slot], weight=weight))
+                named_by = row + slot
+                if special.shifted:
+                    named_by = row + slot - 1 if slot else piece.start - 1
+                if named_by >= 0:
+                    diffusion.append(Target(row=named_by, label=shown[slot], weight=weight))
                 shown[slot] = special.mask_token_id
-            canvases.append(Canvas(after=piece.start, tokens=tuple(shown), draft=noise.drafts))
+            canvases.append(Canvas(after=piece.start, tokens=tuple(shown), draft=noise.drafts, shifted=special.shifted))
             row += len(shown)
     return canvases, diffusion
 
