@@ -4,7 +4,7 @@ out = "run"                                # paths are relative to the recipe's 
 [model]                                    # a checkpoint to start from, or a fresh network:
 source = "base"                            #   config = "config.json" and tokenizer = "FOLDER"
 [data]
-train = ["data/*.jsonl"]
+train = ["data/*.jsonl"]                   # make:NAME is what a [[data.make]] table describes (made.py)
 [defaults]                                 # what every stage has unless it says otherwise
 rows = 1024
 [[stage]]
@@ -15,16 +15,18 @@ noise = { block_sizes = [16, 32] }
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trimode.config import Json
 from trimode.errors import InvalidInput
 from trimode.models.adapter_config import TARGETS
 from trimode.numerics.noise import Noise
 from trimode.options import check_options, option
-from trimode.training.tables import Pattern, build, change, merged, refuse_unknown
+from trimode.training.made import FOLDER, Make, parse_makes, refuse_strangers
+from trimode.training.tables import Pattern, build, change, made_tables, merged, refuse_unknown
 
 LARGEST_SEED = 2**62  # what generators take, with room for the stages' own
 KINDS = ("ar", "joint", "sft", "lora", "drafter")
@@ -46,7 +48,7 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Files to learn from and files to measure on, as glob patterns."""
+    """Files to learn from and files to measure on, as glob patterns or names of what is made (make:NAME)."""
 
     train: tuple[Pattern, ...] = ()
     heldout: tuple[Pattern, ...] = ()
@@ -136,26 +138,35 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A whole run. `text` is the file it was read from, with its changes as comments, kept beside all results."""
+    """A whole run. `text` is the file it was read from, with its changes as comments, kept beside all results.
+
+    `makes` is data to be made before (evaluation/corpora); `origins` says of stages, by name, what was made for them.
+    """
 
     out: Path
     model: ModelSource
     stages: tuple[Stage, ...]
     seed: int = option(0, "of fresh weights, order and noise", low=0, high=LARGEST_SEED)
     data: Data = field(default_factory=Data)
+    makes: tuple[Make, ...] = ()
+    origins: Mapping[str, Sequence[Json]] = field(default_factory=dict)
     text: str = ""
 
     def __post_init__(self) -> None:
         check_options(self)
+        for stage in self.stages:
+            refuse_strangers((*stage.data.train, *stage.data.heldout), self.makes, f"stage {stage.name!r}")
         names = [stage.name for stage in self.stages]
         if not names:
             raise InvalidInput("the recipe has no [[stage]]")
         if len(set(names)) < len(names):
             raise InvalidInput(f"the stages {', '.join(names)} must have different names")
+        if self.makes and FOLDER in names:
+            raise InvalidInput(f"a stage's name is {FOLDER!r}, which is the folder of the data that is made")
 
 
 def read_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
-    """The recipe in a file, with `changes` such as seed=1, steps=10 (every stage) or stage.joint.steps=10."""
+    """The recipe in a file, with `changes`: seed=1, steps=10 (every stage), stage.joint.steps=10, make.tasks.rows=10."""
     try:
         text = path.read_text("utf-8")
         table = tomllib.loads(text)
@@ -177,7 +188,9 @@ def parse(table: Mapping[str, Any], folder: Path, text: str = "") -> Recipe:
     refuse_unknown(table, (*TOP, "defaults", "stage"), "the recipe")
     _check_tables(table)
     rest = dict(table)
-    shared, data = rest.pop("defaults", {}), rest.get("data", {})
+    shared, data = rest.pop("defaults", {}), dict(rest.pop("data", {}))
+    makes = parse_makes(made_tables(table), folder)
+    data.pop("make", None)
     stages = rest.pop("stage", [])
     if "name" in shared:
         raise InvalidInput("[defaults] cannot name the stages")
@@ -185,7 +198,8 @@ def parse(table: Mapping[str, Any], folder: Path, text: str = "") -> Recipe:
     made = tuple(build(Stage, item, f"stage {item.get('name', n + 1)!r}", folder) for n, item in enumerate(full))
     if isinstance(source := rest.get("model", {}).get("source"), str) and (folder / source).exists():
         rest["model"] = rest["model"] | {"source": str(folder / source)}  # anything else is a Hub id
-    return build(Recipe, rest, "the recipe", folder, stages=made, text=text)
+    own = build(Data, data, "the recipe: data", folder)
+    return build(Recipe, rest, "the recipe", folder, data=own, stages=made, makes=makes, origins={}, text=text)
 
 
 def _check_tables(table: Mapping[str, Any]) -> None:

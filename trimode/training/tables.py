@@ -11,7 +11,8 @@ from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get
 from trimode.errors import InvalidInput
 
 T = TypeVar("T")
-Pattern = NewType("Pattern", str)  # a glob pattern of files, relative to the recipe
+Pattern = NewType("Pattern", str)  # a glob pattern of files, relative to the recipe; or MADE and a name
+MADE = "make:"
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,6 +62,10 @@ def _value(hint: Any, value: Any, where: str, folder: Path, item: Field[Any] | N
         if not isinstance(value, list):
             raise InvalidInput(f"{where} is {value!r}, a list is expected")
         return tuple(_value(get_args(hint)[0], entry, where, folder) for entry in value)
+    if get_origin(hint) is Mapping:
+        if not isinstance(value, dict):
+            raise InvalidInput(f"{where} is {value!r}, a table is expected")
+        return {key: _value(get_args(hint)[1], entry, f"{where}.{key}", folder) for key, entry in value.items()}
     return _plain(hint, value, where, folder)
 
 
@@ -70,6 +75,8 @@ def _plain(hint: Any, value: Any, where: str, folder: Path) -> Any:
     is_of_type = isinstance(value, (int, float) if wanted is float else wanted)
     if not is_of_type or (isinstance(value, bool) and wanted is not bool):
         raise InvalidInput(f"{where} is {value!r}, of the type {wanted.__name__} is expected")
+    if hint is Pattern and str(value).startswith(MADE):
+        return value
     if hint in (Path, Pattern):
         path = folder / str(value)
         return path if hint is Path else str(path)
@@ -90,11 +97,12 @@ def _nested(cls: type[Any], value: Any, where: str, folder: Path, item: Field[An
 def change(table: dict[str, Any], text: str, top: Sequence[str]) -> None:
     """Put one `path=value` into a recipe's tables; mutates them.
 
-    A path that starts with one of `top` is the recipe's, stage.NAME.key one stage's, any other every stage's.
+    A path that starts with one of `top` is the recipe's, stage.NAME.key one stage's, make.NAME.key one of the tables'
+    of data to be made, any other every stage's.
     """
     path, sign, spelled = text.partition("=")
     first, *others = path.strip().split(".")
-    if not sign or not first or (first == "stage" and len(others) < 2):
+    if not sign or not first or (first in ("stage", "make") and len(others) < 2):
         raise InvalidInput(f"--set {text}: write it as name=value or stage.NAME.name=value")
     try:
         value = tomllib.loads(f"value = {spelled}")["value"]
@@ -102,12 +110,22 @@ def change(table: dict[str, Any], text: str, top: Sequence[str]) -> None:
         value = spelled  # a bare word is a text
     stages: list[Any] = table.get("stage", [])
     targets, keys = ([table] if first in top else stages), [first, *others]
-    if first == "stage":
-        targets, keys = [stage for stage in stages if stage.get("name") == others[0]], others[1:]
+    if first in ("stage", "make"):
+        named = stages if first == "stage" else made_tables(table)
+        targets, keys = [item for item in named if item.get("name") == others[0]], others[1:]
     if not targets:
-        raise InvalidInput(f"--set {text}: the recipe has no such stage")
+        raise InvalidInput(f"--set {text}: the recipe has no such {'make' if first == 'make' else 'stage'}")
     for target in targets:
         _put(target, keys, value, f"--set {text}")
+
+
+def made_tables(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The [[data.make]] tables of a recipe's."""
+    data = table.get("data", {})
+    found = data.get("make", []) if isinstance(data, dict) else []
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise InvalidInput("data to be made is written as [[data.make]]")
+    return found
 
 
 def _put(table: dict[str, Any], keys: Sequence[str], value: Any, where: str) -> None:
