@@ -12,7 +12,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from trimode.evaluation.tasks import TASKS, example
-from trimode.training.corpus import list_files, read_files
+from trimode.training.corpus import apart, list_files, read_files
 
 LISTING = Path(__file__).with_name("stdlib_files.json")
 VOCABULARY = 4096
@@ -42,7 +42,9 @@ def texts() -> list[str]:
 
 def main(out: Path) -> None:
     if not LISTING.exists():
-        listing = {"python": sys.version.split()[0], "licence": "PSF-2.0", "files": list_files(library())}
+        files, dropped = apart(list_files(library()), library())
+        python = sys.version.split()[0]
+        listing = {"python": python, "licence": "PSF-2.0", "files": files, "near_duplicates": dropped}
         LISTING.write_text(json.dumps(listing, indent=1) + "\n", "utf-8")
     train_tokenizer(out, texts(), VOCABULARY)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.test_layers import ROOT
 from trimode.errors import InvalidInput
-from trimode.training.corpus import MAX_BYTES, list_files, read_files
+from trimode.training.corpus import MAX_BYTES, apart, list_files, read_files
 
 LISTING = ROOT / "recipes" / "stdlib_files.json"
 
@@ -86,6 +86,19 @@ def test_a_damaged_file_of_the_other_split_does_not_matter(library: Path) -> Non
     assert read_files(path, library, "train")
 
 
+def test_near_duplicates_are_told_apart_with_what_they_are_like(library: Path) -> None:
+    text = "".join(f"x = {i}\n" for i in range(60))
+    write(library / "whole.py", text)
+    write(library / "part.py", text[: len(text) // 2] + "# and more\n")
+    listed = list_files(library)
+    kept, dropped = apart(listed, library)
+    names = {entry["path"]: entry for entry in dropped}
+    assert names["part.py"]["like"] == "whole.py"
+    assert 0.5 <= float(names["part.py"]["share"]) < 1
+    assert sorted([*(entry["path"] for entry in kept), *names]) == sorted(entry["path"] for entry in listed)
+    assert "whole.py" not in names
+
+
 # The committed list.
 
 
@@ -107,6 +120,16 @@ def test_the_committed_list_is_whole() -> None:
         assert entry["split"] in ("train", "heldout")
         assert not Path(entry["path"]).is_absolute()
         assert ".." not in Path(entry["path"]).parts
+
+
+def test_the_committed_list_tells_its_near_duplicates() -> None:
+    kept = {entry["path"] for entry in entries()}
+    told: list[dict[str, str]] = committed()["near_duplicates"]  # type: ignore[assignment]
+    assert told
+    for entry in told:
+        assert set(entry) == {"path", "sha256", "split", "like", "share"}
+        assert entry["path"] not in kept
+        assert entry["like"] in kept
 
 
 def test_the_committed_splits_share_no_path_and_no_text() -> None:

@@ -143,6 +143,50 @@ def test_a_change_of_what_has_no_parts_is_a_sentence(tmp_path: Path, text: str, 
         recipe(tmp_path, text, change)
 
 
+MAKES = """
+[[data.make]]
+name = "tasks"
+kind = "procedural"
+rows = 5
+[[data.make]]
+name = "code"
+kind = "stdlib"
+[[stage]]"""
+
+
+def with_makes(folder: Path, train: str = "make:tasks", *changes: str) -> Recipe:
+    text = TEXT.replace("[[stage]]", MAKES, 1).replace("data/*.jsonl", train)
+    return recipe(folder, text, *changes)
+
+
+def test_data_to_be_made_is_read_and_named_beside_files(tmp_path: Path) -> None:
+    made = with_makes(tmp_path)
+    tasks, code = made.makes
+    assert (tasks.name, tasks.kind, tasks.fields, tasks.folder) == ("tasks", "procedural", {"rows": 5}, tmp_path)
+    assert (code.name, code.fields) == ("code", {})
+    assert {stage.data.train for stage in made.stages} == {("make:tasks", "/all/*.parquet")}
+    assert with_makes(tmp_path, "make:code", "make.tasks.rows=9").makes[0].fields == {"rows": 9}
+
+
+@pytest.mark.parametrize(
+    ("train", "change", "sentence"),
+    [
+        ("make:task", "seed=1", "stage 'ar': data.make has an unknown key 'task': did you mean 'tasks'?"),
+        ("make:tasks", "make.tsks.rows=1", "the recipe has no such make"),
+        ("make:tasks", "make.tasks=1", "write it as name=value"),
+        ("make:tasks", "make.tasks.name=code", "the names code, code must be different"),
+        ("make:tasks", "make.tasks.name=../x", "a name is '../x', allowed is what can name a file"),
+        ("make:tasks", "make.code.kind=3", "[[data.make]] number 2 lacks 'kind', a text"),
+        ("make:tasks", "data.make=3", "data to be made is written as [[data.make]]"),
+        ("make:tasks", "stage.ar.name=data", "a stage's name is 'data', which is the folder of the data that is made"),
+    ],
+)
+def test_what_is_wrong_with_data_to_be_made_is_named(tmp_path: Path, train: str, change: str, sentence: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        with_makes(tmp_path, train, change)
+    assert sentence in str(refused.value)
+
+
 def test_the_text_that_is_kept_has_the_changes_and_is_a_recipe(tmp_path: Path) -> None:
     made = recipe(tmp_path, TEXT, "seed=8", "stage.joint.steps=5\n")
     assert "# --set 'seed=8'\n" in made.text

@@ -22,13 +22,22 @@ Force = Annotated[bool, typer.Option("--force", help="Go on though data, seed or
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Train nothing; print what every stage would take here.")]
 Plan = Annotated[str | None, typer.Option(help="The same for other machines: gpus=256,gpu=h100,mfu=0.4.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad row of the data.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where the public data sets of [[data.make]] lie (default: beside the recipe).")
+]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Train without data whose source is missing; the checkpoint tells it.")
+]
 
 
 def train(
     file: File, changes: Set = None, force: Force = False, strict: Strict = False, dry_run: DryRun = False,
-    plan: Plan = None, device: flags.Device = None,
+    plan: Plan = None, data_dir: DataDir = None, skip_missing: SkipMissing = False, device: flags.Device = None,
 ) -> None:  # fmt: skip
-    """Train, stage after stage; the same command goes on where it was stopped."""
+    """Make the recipe's data and train, stage after stage; the same command goes on where it was stopped."""
+    from trimode.evaluation.corpora import planned, prepare
+    from trimode.training.assembly import speaker
+    from trimode.training.folders import by_first
     from trimode.training.interrupts import watched
     from trimode.training.parallel import joined
     from trimode.training.recipe import read_recipe
@@ -36,12 +45,15 @@ def train(
 
     recipe = read_recipe(file, tuple(changes or ()))
     if dry_run or plan is not None:
+        for made in planned(recipe, data_dir, skip_missing):
+            print(made)
         preview(recipe, plan, device)
         return
     if strict:
         recipe = all_strict(recipe)
     with watched() as interrupts, joined(device) as world:
-        is_done = run(recipe, world, interrupts, force=force)
+        ready = by_first(lambda: prepare(recipe, data_dir, skip_missing, speaker(world)))
+        is_done = run(ready, world, interrupts, force=force)
     if is_done:
         return
     if world.rank == 0:

@@ -6,9 +6,14 @@ The text itself is read from the interpreter at hand and never shipped; a file t
 import hashlib
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from trimode.errors import InvalidInput
+from trimode.training.near_duplicates import near_duplicates
+
+Entry = dict[str, str]  # path, sha256, split
 
 SKIPPED = (
     "test",
@@ -41,15 +46,55 @@ def list_files(library: Path, heldout_share: float = 0.05, seed: int = 0) -> lis
     return listed
 
 
+def apart(listed: Sequence[Entry], library: Path) -> tuple[list[Entry], list[dict[str, str | float]]]:
+    """The entries without near duplicates, and [{path, sha256, split, like, share}] of those that were dropped."""
+    texts = {entry["path"]: (library / entry["path"]).read_text("utf-8") for entry in listed}
+    doubles = near_duplicates(texts)
+    kept = [entry for entry in listed if entry["path"] not in doubles]
+    dropped: list[dict[str, str | float]] = []
+    for entry in listed:
+        if entry["path"] in doubles:
+            like, share = doubles[entry["path"]]
+            dropped.append({**entry, "like": like, "share": round(share, 3)})
+    return kept, dropped
+
+
 def read_files(listing: Path, library: Path, split: str) -> list[str]:
-    """The texts of one split, every file checked against its hash."""
-    texts = []
-    for entry in json.loads(listing.read_text("utf-8"))["files"]:
+    """The texts of one split, every file checked against its hash. Raises InvalidInput."""
+    texts, strangers = find_listed(listing, library, split)
+    if strangers:
+        raise InvalidInput(differs(strangers[0], listing))
+    return texts
+
+
+def find_listed(listing: Path, library: Path, split: str) -> tuple[list[str], list[Path]]:
+    """The texts of one split in the listing's order, and the files that are missing or differ from their hash."""
+    texts, strangers = [], []
+    for entry in _read(listing)["files"]:
         if entry["split"] != split:
             continue
         path = library / entry["path"]
         data = path.read_bytes() if path.exists() else b""
-        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise InvalidInput(f"{path} is missing or differs from {listing.name}: use the Python named there")
-        texts.append(data.decode("utf-8"))
-    return texts
+        if hashlib.sha256(data).hexdigest() == entry["sha256"]:
+            texts.append(data.decode("utf-8"))
+        else:
+            strangers.append(path)
+    return texts, strangers
+
+
+def differs(path: Path, listing: Path) -> str:
+    """The sentence about a file that is not the listed one."""
+    python = _read(listing).get("python", "as named there")
+    return f"{path} is missing or differs from {listing.name}: use Python {python}"
+
+
+def licence(listing: Path) -> str:
+    """What the listed files come under."""
+    return str(_read(listing).get("licence", "not named"))
+
+
+def _read(listing: Path) -> dict[str, Any]:
+    try:
+        return json.loads(listing.read_text("utf-8"))  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{listing}: this listing cannot be read ({error})") from error

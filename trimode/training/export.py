@@ -19,6 +19,7 @@ from trimode.models import weights
 from trimode.models.checkpoint import DTYPES, MARK, copy_small_files, empty, read_config, tensors
 from trimode.training import checkpoint, state
 from trimode.training.folders import by_first, in_step, is_first, led_by_first, partial_name, settle, write_json
+from trimode.training.origins import origins
 
 
 def write_final(model: nn.Module, base: Path, out: Path) -> None:
@@ -102,7 +103,7 @@ def _write(held: Mapping[str, Tensor], base: Path, out: Path, read: Callable[[st
     try:
         by_first(lambda: _prepare(partial, base))
         led_by_first(write)
-        by_first(lambda: write_json(partial / MARK, {**origin, "trimode": __version__}))
+        by_first(lambda: write_json(partial / MARK, {**origin, "trimode": __version__, **origins(base.parent)}))
         by_first(lambda: settle(partial, out))
     except OSError as error:
         raise StorageError(f"{out} could not be written, {state.reason(error)}") from error

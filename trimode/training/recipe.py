@@ -140,7 +140,7 @@ class Stage:
 class Recipe:
     """A whole run. `text` is the file it was read from, with its changes as comments, kept beside all results.
 
-    `makes` is data to be made before (evaluation/corpora); `origins` says of stages, by name, what was made for them.
+    `makes` is data to be made before (evaluation/corpora); `origins` says of stages, by name, what that was.
     """
 
     out: Path
@@ -166,7 +166,7 @@ class Recipe:
 
 
 def read_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
-    """The recipe in a file, with `changes`: seed=1, steps=10 (every stage), stage.joint.steps=10, make.tasks.rows=10."""
+    """The recipe in a file, with `changes`: seed=1, steps=9 (every stage), stage.joint.steps=9, make.data.rows=9."""
     try:
         text = path.read_text("utf-8")
         table = tomllib.loads(text)

@@ -1,6 +1,6 @@
 """The stages of a recipe, one after the other: each from the weights the one before has exported.
 
-    RUN/<stage>/recipe.toml  base/  metrics.jsonl  tensorboard/  checkpoints/step-00000100/  final/
+    RUN/<stage>/recipe.toml  base/  data.json  metrics.jsonl  tensorboard/  checkpoints/step-00000100/  final/
 
 Stages of an adapter (lora, drafter) leave it in peft's format; the next stage starts from the model beneath.
 A finished stage (`final/` is there) is left alone, an unfinished one goes on from its latest complete checkpoint.
@@ -29,6 +29,7 @@ from trimode.training.folders import by_first, partial_name, settle
 from trimode.training.interrupts import Interrupts
 from trimode.training.metrics import Metrics, Silent
 from trimode.training.optim import optimizers
+from trimode.training.origins import write_origins
 from trimode.training.parallel import World
 from trimode.training.recipe import ModelSource, Recipe, Stage
 from trimode.training.sources import find_files
@@ -163,6 +164,7 @@ def _prepare(task: Task) -> None:
     """The small files that say what is trained: the recipe, and the checkpoint's configuration and tokenizer."""
     task.base.mkdir(parents=True, exist_ok=True)
     (task.folder / "recipe.toml").write_text(task.recipe.text, "utf-8")
+    write_origins(task.folder, task.stage.name, task.recipe.origins.get(task.stage.name, ()), task.source)
     if task.source is not None:
         copy_small_files(task.source, task.base)
         fields = mark_trained(read_json(task.source / "config.json"), task.stage.kind)

@@ -22,12 +22,12 @@ class Missing(InvalidInput):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where kinds look. `data_dir` is the folder of public data sets (None: paths are relative to the recipe)."""
+    """Where kinds look: the model's tokenizer, the interpreter's standard library, a folder of public data sets."""
 
     tokenizer: Callable[[], Tokenizer]
-    library: Path  # the interpreter's standard library
-    data_dir: Path | None = None
-    skip_missing: bool = False
+    library: Path
+    data: Path
+    skip_missing: bool = False  # do without some of many files; whole kinds are for the caller to skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Found:
     """What a kind has found, without having made a row.
 
     `inputs` is what the rows depend on beside the table and trimode's code; `facts` is what a model's card should
-    say; `missing` names what the rows go without.
+    say beside the table; `missing` names what the rows go without.
     """
 
     rows: Callable[[], Iterable[Row]]

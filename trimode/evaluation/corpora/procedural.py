@@ -1,4 +1,4 @@
-"""Rows that are computed: the procedural tasks, and random tokens to be written again. Row i is a function of (seed, i)."""
+"""Rows that are computed, row i from (seed, i) alone: the procedural tasks, and random tokens to be written again."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
