@@ -15,8 +15,8 @@ from trimode.training.recipe import read_recipe
 
 RECIPE = ROOT / "recipes" / "bundled.toml"
 SMALL = (
-    "steps=1", "rows=256", "streams=1", "micro=1", "make.tasks.rows=40", "make.copies.rows=10", "make.holes.rows=20",
-    "make.code.every=60", "tensorboard=false", "stage.joint.noise.block_sizes=[8]", "data.max_tokens=100",
+    "steps=1", "rows=128", "streams=1", "micro=1", "make.tasks.rows=40", "make.copies.rows=10", "make.holes.rows=20",
+    "make.code.every=60", "tensorboard=false", "stage.joint.noise.block_sizes=[8]", "data.max_tokens=48",
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Rows from Python source of the standard library: whole files, and holes in them.
 
-Which files, with their hashes and splits, stands in a committed listing (recipes/stdlib_files.json).
+Which files these are, with their hashes and splits, stands in a committed listing (recipes/stdlib_files.json).
 """
 
 import random
