@@ -1,4 +1,4 @@
-"""Rows that are computed, row i from (seed, i) alone: the procedural tasks, and random tokens to be written again."""
+"""Rows that are computed, row i from (seed, i) alone: procedural tasks, sums to learn, tokens to be written again."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from trimode.errors import InvalidInput
 from trimode.evaluation import tasks
 from trimode.evaluation.corpora.base import Found, Row, Sources, chat, digest
-from trimode.evaluation.tasks import TASKS, example
+from trimode.evaluation.tasks import TASKS, arithmetic, example
 from trimode.options import check_options, option
 from trimode.tokenizer import Tokenizer
 from trimode.training.encoding import Encoder
@@ -50,6 +50,33 @@ class Procedural:
         if rng.random() < self.chat_share:
             return chat(drawn.prompt, drawn.answer)
         return {"prompt": drawn.prompt, "completion": drawn.answer}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Texts of one-digit sums and products in the words of task `arithmetic`, which looks them up."""
+
+    rows: int = option(1_000, "how many", low=1)
+    seed: int = option(0, "of the sums", low=0)
+    lines: int = option(10, "sums in a text", low=1)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @property
+    def split(self) -> str:
+        return "train"
+
+    def find(self, sources: Sources) -> Found:
+        return Found(rows=self.make, inputs={"tasks": digest([Path(arithmetic.__file__)])}, facts={})
+
+    def make(self) -> Iterator[Row]:
+        return (self.row(index) for index in range(self.rows))
+
+    def row(self, index: int) -> Row:
+        """A pure function of (seed, index)."""
+        rng = random.Random(f"facts/{self.seed}/{index}")
+        return {"text": "\n".join(arithmetic.fact(rng) for _ in range(self.lines))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ Every line repeats what is left of the numbers, without the digit that is done: 
 in sight, and nothing has to be counted from the end of the prompt.
 """
 
+import random
 import re
 
 from trimode.evaluation.tasks.base import Draws, Example, Task, ask
@@ -67,6 +68,20 @@ def multiply(left: int, right: int) -> tuple[list[str], int]:
         lines.append(f"{a} x {right} carry {carry}: {step}, so {done}")
         a, carry = a // 10, total // 10
     return lines, left * right
+
+
+def fact(rng: random.Random) -> str:
+    """One line of the tables that the steps above look up."""
+    left, right, carry = rng.randrange(10), rng.randrange(10), rng.randrange(2)
+    sign = rng.choices("+-x", (3, 3, 4))[0]
+    if sign == "+":
+        return f"{left} + {right} + {carry} = {left + right + carry:02d}"
+    if sign == "-":
+        rest = left - right - carry
+        return f"{left} - {right} - {carry} = {rest % 10} borrow {int(rest < 0)}"
+    factor = rng.randint(2, 9)
+    product, carry = left * factor, rng.randrange(factor)
+    return f"{left} x {factor} = {product:02d}, {product:02d} + {carry} = {product + carry:02d}"
 
 
 _STEPS = {"+": add, "-": subtract, "x": multiply}
