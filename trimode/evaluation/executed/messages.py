@@ -12,13 +12,6 @@ def message(content: Any) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def send(descriptor: int, content: Any) -> None:
-    """Write one message, all of it."""
-    left = message(content)
-    while left:
-        left = left[os.write(descriptor, left) :]
-
-
 def receive(descriptor: int) -> Any:
     """Read one message. Raises EOFError where there is none."""
     return json.loads(_exactly(descriptor, *struct.unpack("<Q", _exactly(descriptor, 8))))

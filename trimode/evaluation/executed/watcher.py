@@ -4,13 +4,12 @@ import json
 import os
 import select
 import signal
-import threading
 import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from .isolation import die_with_parent, isolate
-from .messages import receive, send
+from .messages import message, receive
 from .program import attempt, confine
 
 Job = dict[str, Any]
@@ -58,46 +57,43 @@ def begin(job: Job, watcher: int, asked: int, answering: int) -> NoReturn:
 def watch(child: int, answers: int, asking: int, job: Job) -> tuple[str, str]:
     """The verdict on a program: hands out checks and token when it is defined, ends it at the deadline."""
     checks, token = receive(0), os.urandom(16).hex()
-    deadline, said, is_asked, is_open = time.monotonic() + job["wall_seconds"], b"", False, True
-    while True:
-        if is_open and select.select([answers], [], [], 0.01)[0]:
-            piece = os.read(answers, 4096)
-            said, is_open = said + piece, bool(piece) and len(said) < SAID
-        elif not is_open:
-            time.sleep(0.001)
-        if b"\n" in said and not is_asked:
-            is_asked = True
-            # The pipe may be smaller than the checks, and nobody may ever read it.
-            threading.Thread(target=hand_out, args=(asking, checks, token), daemon=True).start()
+    deadline, said, to_say = time.monotonic() + job["wall_seconds"], b"", message(checks) + message(token)
+    os.set_blocking(asking, False)  # nobody may ever read it
+    while time.monotonic() < deadline:
+        said = listen(answers, said)
+        if b"\n" in said:
+            to_say = to_say[push(asking, to_say) :]
         ended, status, used = os.wait4(child, os.WNOHANG)
         if ended:
             end_all(child, job)
-            return verdict(said + rest(answers), token, status, used.ru_utime + used.ru_stime, job)
-        if time.monotonic() > deadline:
-            end_all(child, job)
-            os.waitpid(child, 0)
-            return "timeout", f"more than {job['wall_seconds']:g} s"
+            return verdict(listen(answers, said), token, status, used.ru_utime + used.ru_stime, job)
+    end_all(child, job)
+    os.waitpid(child, 0)
+    return "timeout", f"more than {job['wall_seconds']:g} s"
 
 
-def hand_out(asking: int, checks: str, token: str) -> None:
-    with suppress(OSError):
-        send(asking, checks)
-        send(asking, token)
+def listen(answers: int, said: bytes) -> bytes:
+    """`said` and what came within a hundredth of a second; not more than SAID bytes, whoever talks."""
+    if len(said) < SAID and select.select([answers], [], [], 0.01)[0]:
+        piece = os.read(answers, SAID)
+        if piece:
+            return said + piece
+    time.sleep(0.001)  # at the end of all talk, select no longer waits
+    return said
+
+
+def push(asking: int, to_say: bytes) -> int:
+    """Bytes that the pipe took."""
+    try:
+        return os.write(asking, to_say)
+    except (BlockingIOError, BrokenPipeError):
+        return 0
 
 
 def end_all(child: int, job: Job) -> None:
     """Kill what is left. Where the child is the first of its namespace, the kernel ends the others with it."""
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL) if job["isolate"] else os.killpg(child, signal.SIGKILL)
-
-
-def rest(answers: int) -> bytes:
-    """What stands in the pipe already."""
-    os.set_blocking(answers, False)
-    try:
-        return os.read(answers, SAID)
-    except BlockingIOError:
-        return b""
 
 
 def verdict(said: bytes, token: str, status: int, seconds: float, job: Job) -> tuple[str, str]:
