@@ -57,8 +57,8 @@ DEFAULT = Limits()
 def run(program: str, checks: str, limits: Limits = DEFAULT, *, allow_unsandboxed: bool = False) -> Verdict:
     """Execute `program`, then `checks` in the same module. Never raises for what the program does.
 
-    Raises InvalidInput where the machine has no sandbox and `allow_unsandboxed` does not say to go without; StorageError
-    where a sandbox that was to be had cannot be set up any more.
+    Raises InvalidInput where the machine has no sandbox and `allow_unsandboxed` does not say to go without;
+    StorageError where a sandbox that was to be had cannot be set up any more.
     """
     require(allow_unsandboxed)
     said = _launch(program, checks, limits, isolate=reason_against() is None)
@@ -99,7 +99,9 @@ def _launch(program: str, checks: str, limits: Limits, *, isolate: bool) -> dict
         ) as child,
     ):  # fmt: skip
         try:
-            said, _ = child.communicate(message(job) + message(checks), timeout=limits.wall_seconds + _GRACE)
+            said, _ = child.communicate(
+                message(json.dumps(job)) + message(checks), timeout=limits.wall_seconds + _GRACE
+            )
         except subprocess.TimeoutExpired:
             return {"outcome": "timeout", "detail": f"more than {limits.wall_seconds:g} s"}
         finally:

@@ -84,5 +84,3 @@ def call(name: str, function: Callable[..., int], *arguments: Any) -> None:
     if function(*arguments) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{name}: {os.strerror(code)}")
-
-

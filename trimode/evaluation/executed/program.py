@@ -39,9 +39,9 @@ def confine(job: Job) -> None:
     for name, most in limits:
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        with suppress(ValueError) if sys.platform != "linux" else suppress():
-            resource.setrlimit(kind, (most, most + 1 if name == "CPU" and most != hard else most))
+        soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        with suppress(ValueError):
+            resource.setrlimit(kind, (soft, soft + 1 if name == "CPU" and soft != hard else soft))
 
 
 def running() -> int:
@@ -62,6 +62,8 @@ def attempt(program: str, asked: int, answering: int) -> NoReturn:
     untrace, unprofile, ending, anything, owner = sys.settrace, sys.setprofile, end_of, BaseException, me()
     own, names, before, checks = types.ModuleType("program"), vars(builtins), dict(vars(builtins)), ""
     sys.modules["program"] = own
+    for name in [name for name in sys.modules if name.partition(".")[0] == __name__.partition(".")[0]]:
+        del sys.modules[name]
     scope, reserve = own.__dict__, bytearray(RESERVE)
     random.seed(0)
     try:

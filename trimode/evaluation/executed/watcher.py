@@ -18,7 +18,7 @@ SAID = 1 << 16  # bytes that are read of what the runner reports
 
 def main() -> None:
     """A job, then its checks, from standard input; one verdict to standard output."""
-    job = receive(0)
+    job = json.loads(receive(0))
     die_with_parent()
     if job["isolate"]:
         try:
@@ -98,7 +98,7 @@ def end_all(child: int, job: Job) -> None:
 
 def verdict(said: bytes, token: str, status: int, seconds: float, job: Job) -> tuple[str, str]:
     """From what the runner said last, or else from how it ended."""
-    with suppress(ValueError, TypeError, KeyError):
+    with suppress(ValueError, TypeError, LookupError, RecursionError):  # anybody can have written this
         outcome, detail, shown = json.loads(said.split(b"\n")[1])
         if outcome == "passed" and shown != token:
             return "error", "said that it passed before its checks were through"
@@ -111,5 +111,3 @@ def verdict(said: bytes, token: str, status: int, seconds: float, job: Job) -> t
     if number > 0:
         return "error", f"ended by signal {number}"
     return "error", f"ended before its checks were through (exit status {code})"
-
-
