@@ -1,7 +1,6 @@
 """Programs that a model wrote: each ends in the verdict it deserves, and reaches nothing of the machine it runs on."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,11 +12,15 @@ from trimode.errors import InvalidInput, StorageError
 from trimode.evaluation import sandbox
 from trimode.evaluation.sandbox import Limits, Verdict, run
 
-SMALL = Limits(cpu_seconds=1, wall_seconds=10.0, memory_mb=128, file_mb=1, processes=4, open_files=16)
+SMALL = Limits(cpu_seconds=1, wall_seconds=10.0, memory_mb=96, file_mb=1, processes=4, open_files=16)
 isolated = pytest.mark.skipif(
     os.name != "posix" or sandbox.reason_against() is not None,
     reason="the kernel gives no namespaces here, so nothing can be isolated",
 )
+EVERY_DESCRIPTOR = """import os
+for n in range(3, 16):
+    try: os.write(n, {})
+    except OSError: pass"""
 ways = pytest.mark.parametrize("isolate", [pytest.param(True, marks=isolated), False], ids=["isolated", "limits alone"])
 
 
@@ -40,7 +43,7 @@ def ran(program: str, checks: str, isolate: bool, monkeypatch: pytest.MonkeyPatc
     [
         ("def f(x): return x + 1", "assert f(1) == 2", Verdict(outcome="passed")),
         ("def f(x): return x", "x = 1\nassert f(x) == 2", Verdict(outcome="failed", detail="assert f(x) == 2")),
-        ("def f(x): return x +", "assert f(1) == 2", Verdict(outcome="error", detail="SyntaxError: invalid syntax (<program>, line 1)")),
+        ("raise 3 from", "", Verdict(outcome="error", detail="SyntaxError: invalid syntax (<program>, line 1)")),
         ("f = 3", "assert f(1)", Verdict(outcome="error", detail="TypeError: 'int' object is not callable")),
         ("assert False, 'here'", "", Verdict(outcome="error", detail="AssertionError: here")),
         ("import os\nos.kill(os.getpid(), 11)", "", Verdict(outcome="error", detail="ended by signal 11")),
@@ -54,7 +57,7 @@ def test_a_verdict_says_how_a_program_ended(
 
 
 def test_text_that_is_no_unicode_and_checks_beyond_a_pipe_are_only_text(unisolated: None) -> None:
-    many = "assert f(1) == 2\n" * 20_000
+    many = "assert f(1) == 2 #" + "x" * 200_000
     assert run("x = '\ud800'", "", SMALL, allow_unsandboxed=True).outcome == "error"
     assert run("def f(x): return x + 1", many, SMALL, allow_unsandboxed=True).outcome == "passed"
 
@@ -62,8 +65,7 @@ def test_text_that_is_no_unicode_and_checks_beyond_a_pipe_are_only_text(unisolat
 @pytest.mark.medium
 @ways
 def test_a_program_without_end_is_ended(isolate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    spin = ran("while True: pass", "", isolate, monkeypatch)
-    assert spin == Verdict(outcome="timeout", detail="more than 1 s of processor time")
+    assert ran("while True: pass", "", isolate, monkeypatch).outcome == "timeout"
     brief = Limits(wall_seconds=0.3)
     asleep = ran("import time\ntime.sleep(60)", "", isolate, monkeypatch, brief)
     assert asleep == Verdict(outcome="timeout", detail="more than 0.3 s")
@@ -71,7 +73,6 @@ def test_a_program_without_end_is_ended(isolate: bool, monkeypatch: pytest.Monke
     assert ran(stubborn, "", isolate, monkeypatch, brief).outcome == "timeout"
 
 
-@ways
 @pytest.mark.parametrize(
     ("program", "named"),
     [
@@ -83,18 +84,16 @@ def test_a_program_without_end_is_ended(isolate: bool, monkeypatch: pytest.Monke
     ],
     ids=["blocks", "small parts", "at once", "file", "descriptors"],
 )
-def test_more_than_the_limits_is_a_verdict_of_its_own(
-    program: str, named: str, isolate: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    verdict = ran(program, "", isolate, monkeypatch)
+def test_more_than_the_limits_is_a_verdict_of_its_own(program: str, named: str) -> None:
+    verdict = run(program, "", SMALL, allow_unsandboxed=True)
     assert (verdict.outcome, verdict.detail.partition(":")[0]) == ("resource", named)
 
 
 @isolated
 @pytest.mark.parametrize(
     "bomb",
-    ["import os\nwhile True: os.fork()", "import threading\nwhile True: threading.Thread(target=input).start()"
-     .replace("target=input", "target=threading.Event().wait")],
+    ["import os\nwhile True: os.fork()",
+     "from threading import Event, Thread\nwhile True: Thread(target=Event().wait).start()"],
     ids=["processes", "threads"],
 )  # fmt: skip
 def test_a_fork_bomb_meets_its_limit_and_leaves_nothing(bomb: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,22 +115,19 @@ def test_many_files_do_not_fill_the_disk() -> None:
     assert run(program, "", SMALL).outcome == "resource"
 
 
-@ways
-def test_what_is_printed_goes_nowhere(isolate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "import sys\nfor _ in range(300): print('x' * (1 << 20)); print('y' * (1 << 20), file=sys.stderr)"
-    assert ran(program, "assert True", isolate, monkeypatch).outcome == "passed"
+def test_what_is_printed_goes_nowhere() -> None:
+    program = "import sys\nfor _ in range(20): print('x' * (1 << 20)); print('y' * (1 << 20), file=sys.stderr)"
+    assert run(program, "assert True", SMALL, allow_unsandboxed=True).outcome == "passed"
 
 
-@ways
-def test_what_the_watcher_reads_is_bounded(isolate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "import os\nfor _ in range(99):\n  for n in range(3, 16):\n    try: os.write(n, b'x' * 65536)\n    except OSError: pass"
-    assert ran(program, "", isolate, monkeypatch, Limits(wall_seconds=1.0)).outcome == "timeout"
+def test_what_the_watcher_reads_is_bounded() -> None:
+    program = "\n".join([EVERY_DESCRIPTOR.format("b'x' * (1 << 16)")] * 3)
+    assert run(program, "", Limits(wall_seconds=0.5), allow_unsandboxed=True).outcome == "timeout"
 
 
 # A pass is earned
 
 
-@ways
 @pytest.mark.parametrize(
     "program",
     [
@@ -142,7 +138,7 @@ def test_what_the_watcher_reads_is_bounded(isolate: bool, monkeypatch: pytest.Mo
         "def f(x): exit_ = __import__('sys').exit(0)",
         "import atexit\natexit.register(print, 'passed')\nraise SystemExit(0)",
         "import sys\nsys.modules['program'] = sys.modules['__main__'] = None\nprint('passed')\nsys.exit()",
-        "import os\nfor n in range(3, 16):\n  try: os.write(n, b'\"defined\"\\n[\"passed\", \"\", \"\"]\\n')\n  except OSError: pass\nos._exit(0)",
+        EVERY_DESCRIPTOR.format(r"""b'"defined"\n["passed", "", ""]\n'""") + "\nos._exit(0)",
         "import builtins\nbuiltins.exec = builtins.compile = lambda *a: None",
         "import builtins\nbuiltins.AssertionError = ValueError\nbuiltins.BaseException = ValueError",
         "import json, os, struct\njson.loads = json.dumps = struct.unpack = lambda *a, **k: ''",
@@ -151,11 +147,11 @@ def test_what_the_watcher_reads_is_bounded(isolate: bool, monkeypatch: pytest.Mo
         "import sys\ndef skip(*a):\n    a[0].f_trace_opcodes = True\n    return None\nsys.settrace(skip)",
         "import os\nif os.fork() == 0: f = lambda x: 2",
     ],
-    ids=["sys.exit", "SystemExit", "_exit", "_exit in a call", "exit in a call", "atexit", "sys.modules", "forged report",
+    ids=["sys.exit", "SystemExit", "_exit", "_exit in a call", "exit in a call", "atexit", "sys.modules", "forged",
          "exec", "AssertionError", "json", "os", "__builtins__", "trace", "fork"],
 )  # fmt: skip
-def test_nothing_but_checks_that_hold_is_a_pass(program: str, isolate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ran(program, "assert f(1) == 2", isolate, monkeypatch).outcome in ("failed", "error")
+def test_nothing_but_checks_that_hold_is_a_pass(program: str) -> None:
+    assert run(program, "assert f(1) == 2", SMALL, allow_unsandboxed=True).outcome in ("failed", "error")
 
 
 # What it can reach
@@ -196,16 +192,17 @@ def test_a_program_reaches_no_network_not_even_this_machine() -> None:
 
 
 @ways
-def test_killing_its_parent_is_no_pass_and_leaves_nothing(isolate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "import os\nos.kill(os.getppid(), 9)\nimport time\ntime.sleep(60)"
-    verdict = ran(program, "", isolate, monkeypatch, Limits(wall_seconds=0.5))
-    assert verdict.outcome == ("timeout" if isolate else "error")
+def test_a_program_that_kills_its_parent_has_no_other_verdict_to_give(
+    isolate: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import os\ntry: os.kill(os.getppid(), 9)\nexcept OSError: pass"
+    outcome = ran(program, "assert True", isolate, monkeypatch).outcome
+    assert outcome == ("passed" if isolate else "error")  # in isolation, the signal arrives nowhere
 
 
-@ways
-def test_a_verdict_is_the_same_every_time(isolate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verdict_is_the_same_every_time() -> None:
     program = "import random\nx = (''.join(set('abcdefgh')), random.random())"
-    told = {ran(program, "raise ValueError(x)", isolate, monkeypatch).detail for _ in range(2)}
+    told = {run(program, "raise ValueError(x)", SMALL, allow_unsandboxed=True).detail for _ in range(2)}
     assert len(told) == 1
 
 
@@ -251,6 +248,3 @@ def test_the_reason_against_is_found_by_trying(monkeypatch: pytest.MonkeyPatch) 
 def test_limits_have_ranges() -> None:
     with pytest.raises(InvalidInput, match="memory_mb is 1"):
         Limits(memory_mb=1)
-
-
-assert signal.SIGKILL == 9  # which the programs above name by number

@@ -95,7 +95,7 @@ def _launch(program: str, checks: str, limits: Limits, *, isolate: bool) -> dict
         tempfile.TemporaryDirectory(prefix="trimode-", ignore_cleanup_errors=True) as folder,
         subprocess.Popen(
             [sys.executable, *_COMMAND], cwd=folder, env={"PYTHONHASHSEED": "0"}, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         ) as child,
     ):  # fmt: skip
         try:

@@ -40,7 +40,7 @@ def confine(job: Job) -> None:
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
         soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        with suppress(ValueError):
+        with suppress(ValueError):  # systems without namespaces lack some of these limits too
             resource.setrlimit(kind, (soft, soft + 1 if name == "CPU" and soft != hard else soft))
 
 
