@@ -29,7 +29,9 @@ PROBLEM = {
 }  # fmt: skip
 HOLES = {
     "SingleLineInfilling": {"prompt": PROMPT, "canonical_solution": "    c = a + b\n", "suffix": "    return c\n"},
-    "RandomSpanInfillingLight": {"prompt": PROMPT + "    c = a", "canonical_solution": " + b", "suffix": "\n    return c\n"},
+    "RandomSpanInfillingLight": {
+        "prompt": PROMPT + "    c = a", "canonical_solution": " + b", "suffix": "\n    return c\n",
+    },
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Published sets: prompts, what counts as right, and that every item is there. Small files stand in for the real ones."""
+"""Published sets: prompts, what counts as right, and that every item is there. Small files stand in for real ones."""
 
 import json
 from decimal import Decimal
@@ -102,10 +102,10 @@ def test_a_question_without_text_is_refused(data: Path, turns: list[object]) -> 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for index in range(30):
+    for index in range(60):
         path = tmp_path / "library" / f"module_{index}.py"
         path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(f"x_{index}_{line} = {line} * {index}\n" for line in range(50 * (index + 1))), "utf-8")
+        path.write_text("".join(f"x_{index}_{line} = {line} * {index}\n" for line in range(150 + index)), "utf-8")
     return tmp_path / "library"
 
 
@@ -137,7 +137,7 @@ def test_a_listing_of_the_data_folder_goes_before_the_rule(root: Path, tmp_path:
     with pytest.raises(InvalidInput, match=r"module_29\.py is missing or differs"):
         stdlib(tmp_path, root)
     listing.write_text("[]", "utf-8")
-    with pytest.raises(InvalidInput, match="--data-dir.*no listing"):
+    with pytest.raises(InvalidInput, match=r"--data-dir.*no listing"):
         stdlib(tmp_path, root)
 
 

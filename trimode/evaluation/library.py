@@ -48,7 +48,7 @@ def heldout(data_dir: Path | None, root: Path) -> list[tuple[str, str]]:
 
 def pieces(path: str, text: str) -> list[Item]:
     """One after the other from the beginning of a file, none overlapping; a rest too short for one is left."""
-    items, start = [], 0
+    items, start = list[Item](), 0
     while True:
         cut = text.find("\n", start + PROMPT) + 1
         stop = text.find("\n", cut + CONTINUATION) + 1
