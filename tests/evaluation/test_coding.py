@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.fakes import byte_tokenizer
 from trimode.api import check_ids
 from trimode.errors import InvalidInput
 from trimode.evaluation import sandbox
+from trimode.evaluation.asking import asked
 from trimode.evaluation.coding import block, first_function, from_block, humaneval, humaneval_infilling, mbpp
 from trimode.evaluation.infilling import laid_out, layout
 from trimode.evaluation.published import published
@@ -162,6 +164,8 @@ def test_a_hole_is_laid_out_as_training_does(data: Path) -> None:
     prompt = laid_out(marked, item)
     assert prompt == whole.tokens[: whole.answers[0][0]]
     assert check_ids(prompt, marked) == list(prompt)
+    llm: Any = SimpleNamespace(tokenizer=marked)
+    assert asked(llm, humaneval_infilling(data, allow_unsandboxed=True), item, chat=False).tokens == prompt
 
 
 # Without what they need
