@@ -15,7 +15,7 @@ from recipes.tokenizer import CHAT, RESERVED, WORDS
 from tests.fakes import byte_tokenizer
 from trimode.api import check_ids
 from trimode.errors import CheckpointError, InvalidInput
-from trimode.tokenizer import MARKERS, Tokenizer
+from trimode.tokenizer import FIM, MARKERS, Tokenizer
 
 BYTES = byte_tokenizer()
 SENTENCES = ["The quick brown fox jumps over 13 lazy dogs.\n", "def f(x):\n    return x + 10\n", "<|mask|> is one.\n"]
@@ -257,8 +257,10 @@ def test_a_template_that_fails_is_refused_in_a_sentence(template: str) -> None:
 # Ids
 
 
-def test_reserved_are_all_special_ids_but_chat_markup_and_ends_of_text(tokenizer: Tokenizer) -> None:
-    allowed = {"<|im_start|>", "<|im_end|>", "<|bos|>", "<|eos|>"}
+def test_reserved_are_all_special_ids_but_chat_markup_infilling_and_ends_of_text(
+    tokenizer: Tokenizer,
+) -> None:
+    allowed = {"<|im_start|>", "<|im_end|>", "<|bos|>", "<|eos|>", *FIM}
     assert tokenizer.reserved == {i for text, i in tokenizer.special.items() if text not in allowed}
     assert tokenizer.special["<|mask|>"] in tokenizer.reserved
 

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer as Backend
 from trimode.errors import CheckpointError, InvalidInput
 
 Message = Mapping[str, Any]
+FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")  # the names that Qwen and others use
 MARKERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode noncharacters: never text
 
 
@@ -62,13 +63,19 @@ class Tokenizer:
 
     @cached_property
     def reserved(self) -> frozenset[int]:
-        """Special ids that no prompt may hold: all but those the chat template writes and the begin and end of text."""
-        usual, ends = self.chat_template or "", (self.bos_token, self.eos_token)
+        """Special ids that no prompt may hold: all but those of chat templates, infilling, begin and end of text."""
+        usual, known = self.chat_template or "", (self.bos_token, self.eos_token, *FIM)
         allowed = {
             index for text, index in self.special.items()
-            if text in usual or text in ends or re.fullmatch(r"\W*(bos|eos|s)\W*", text)
+            if text in usual or text in known or re.fullmatch(r"\W*(bos|eos|s)\W*", text)
         }  # fmt: skip
         return frozenset(self.special.values()) - allowed
+
+    @cached_property
+    def fim(self) -> tuple[int, int, int] | None:
+        """The markers of prefix, suffix and middle, where all three are there."""
+        prefix, suffix, middle = (self.special.get(name) for name in FIM)
+        return None if prefix is None or suffix is None or middle is None else (prefix, suffix, middle)
 
     def encode(self, text: str) -> list[int]:
         """Plain text, in which nothing is special."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from trimode.api import LLM, Completion, completion
 from trimode.errors import InvalidInput
+from trimode.evaluation.infilling import laid_out
 from trimode.evaluation.plan import ModeSpec, Plan
 from trimode.evaluation.records import Record
 from trimode.evaluation.suites import Item, Suite
@@ -24,9 +25,14 @@ class Asked:
 
 
 def asked(llm: LLM, suite: Suite, item: Item, chat: bool) -> Asked:
-    """The prompt as token ids: as turns of a conversation if `chat`, else as the text, turns one below the other."""
+    """The prompt as token ids: as turns of a conversation if `chat`, else as the text, turns one below the other.
+
+    A text with a hole is laid out as infilling is trained, where the checkpoint has the markers for it.
+    """
     prompt = item.prompt
-    if chat:
+    if "suffix" in item.facts:
+        tokens = list(laid_out(llm.tokenizer, item))
+    elif chat:
         tokens = llm.chat_prompt(prompt)
     else:
         text = prompt if isinstance(prompt, str) else "\n\n".join(turn["content"] for turn in prompt) + "\n"

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from trimode.api import LLM
 from trimode.errors import InvalidInput
 from trimode.evaluation.asking import Asked, answered, ask, asked, refusal, refused, warm
+from trimode.evaluation.infilling import layout
 from trimode.evaluation.origin import checkpoint_name, origin
 from trimode.evaluation.plan import ModeSpec, Plan, specs
 from trimode.evaluation.records import Record, Records, opened
@@ -98,6 +99,7 @@ def description(llm: LLM, plan: Plan, modes: Sequence[ModeSpec], everything: Seq
         "modes": [spec.name for spec in modes],
         "limit": plan.limit, "seed": plan.seed, "batch": plan.batch, "repeats": plan.repeats,
         "max_tokens": plan.max_tokens, "chat": plan.chat, "items": len(everything),
+        "infilling": layout(llm.tokenizer) if any("suffix" in one.item.facts for one in everything) else None,
         "prompts_sha256": hashlib.sha256(said.encode()).hexdigest(),
     }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """A stage's network and its feeds, built from what the recipe names. Knows no step and no checkpoint."""
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,6 @@ from trimode.training.parallel import Root, World, shard, spread
 from trimode.training.recipe import Data, ModelSource, Stage
 from trimode.training.token_cache import tokenized
 
-FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")  # the names that Qwen and others use
 ADAPTERS = ("lora", "drafter")
 
 Load = Callable[[], Transformer]
@@ -177,13 +176,11 @@ def specials(config: ModelConfig, tokenizer: Tokenizer, noise: Noise | None) -> 
     """
     if config.mask_token_id is None and noise is not None:
         raise InvalidInput(f"{config.model_type}: the checkpoint has no mask token (trimode convert adds one)")
-    names: Mapping[str, int] = tokenizer.special
-    is_marked = all(names.get(name, config.vocab_size) < config.vocab_size for name in FIM)
-    fim = tuple(names[name] for name in FIM) if is_marked else None
+    fim = tokenizer.fim
     return Special(
         mask_token_id=config.mask_token_id or 0,
         eos_token_id=config.eos_token_ids[0] if config.eos_token_ids else None,
-        fim=fim,  # type: ignore[arg-type]
+        fim=fim if fim is not None and max(fim) < config.vocab_size else None,
         shifted=config.canvas_logits == "shifted",
     )
 
