@@ -15,7 +15,7 @@ from trimode.errors import InvalidInput
 from trimode.evaluation.corpora.base import Kind, Missing, Sources
 from trimode.evaluation.corpora.files import Planned, describe, write
 from trimode.evaluation.corpora.library import Holes, Library
-from trimode.evaluation.corpora.procedural import Copies, Procedural
+from trimode.evaluation.corpora.procedural import Copies, Facts, Procedural
 from trimode.evaluation.corpora.published import Gsm8k, Mbpp
 from trimode.models.checkpoint import resolve
 from trimode.tokenizer import Tokenizer
@@ -26,7 +26,8 @@ from trimode.training.tables import MADE, Pattern, build
 __all__ = ["KINDS", "Planned", "planned", "prepare"]
 
 KINDS: dict[str, type[Kind]] = {
-    "procedural": Procedural, "copies": Copies, "stdlib": Library, "holes": Holes, "gsm8k": Gsm8k, "mbpp": Mbpp,
+    "procedural": Procedural, "facts": Facts, "copies": Copies, "stdlib": Library, "holes": Holes, "gsm8k": Gsm8k,
+    "mbpp": Mbpp,
 }  # fmt: skip
 
 
