@@ -12,7 +12,7 @@ from tests.test_layers import ROOT
 from trimode.errors import InvalidInput
 from trimode.evaluation.corpora.base import Missing, Row, Sources
 from trimode.evaluation.corpora.library import Holes, Library
-from trimode.evaluation.corpora.procedural import Copies, Procedural
+from trimode.evaluation.corpora.procedural import Copies, Facts, Procedural
 from trimode.evaluation.corpora.published import Gsm8k, Mbpp
 from trimode.evaluation.tasks import TASKS, split_of
 from trimode.tokenizer import Tokenizer
@@ -55,6 +55,26 @@ def test_a_task_row_depends_on_seed_and_index_alone() -> None:
     few, many, other = (list(Procedural(rows=n, seed=s).make()) for n, s in ((10, 1), (30, 1), (10, 2)))
     assert few == many[:10] == [Procedural(rows=1, seed=1).row(index) for index in range(10)]
     assert few != other
+
+
+def test_facts_are_true_and_depend_on_seed_and_index_alone() -> None:
+    assert list(Facts(rows=3, seed=1).make()) == list(Facts(rows=9, seed=1).make())[:3] != list(Facts(rows=3).make())
+    for line in str(Facts(rows=1, lines=300).row(0)["text"]).splitlines():
+        for step in line.replace("x", "*").split(" borrow ")[0].split(", "):
+            left, result = step.split(" = ")
+            found = sum(int(n) * sign for n, sign in signed(left)) if "*" not in left else product(left)
+            assert found % 10 == int(result) % 10 and ("-" in left or found == int(result)), line
+
+
+def signed(text: str) -> list[tuple[str, int]]:
+    """7 - 2 - 1 as numbers with their signs."""
+    first, *rest = text.replace("- ", "-").replace("+ ", "+").split()
+    return [(first, 1), *((part[1:], -1 if part[0] == "-" else 1) for part in rest)]
+
+
+def product(text: str) -> int:
+    left, right = text.split(" * ")
+    return int(left) * int(right)
 
 
 def test_task_rows_come_from_the_split_that_is_named() -> None:
