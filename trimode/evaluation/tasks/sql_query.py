@@ -21,7 +21,15 @@ _RESERVED = frozenset({"index", "limit", "order", "group", "key", "table", "like
 _COMPARED = {"greater than": ">", "less than": "<", "at least": ">=", "at most": "<="}
 _FUNCTIONS = {"average": "AVG", "sum": "SUM", "largest": "MAX", "smallest": "MIN"}
 _SIZES = (400, *[1] * 60)  # rows of the tables it is judged on: in one row the bound of a MAX shows
-_MAX_STEPS = 200_000  # of the virtual machine, per query
+# Of one query. Steps do not count what happens within a function, so what a function may be given is bounded too.
+_MAX_STEPS = 200_000
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_LENGTH: 4_000, sqlite3.SQLITE_LIMIT_SQL_LENGTH: 20_000,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 100, sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 100,
+}  # fmt: skip
+_CALLED = frozenset(
+    {"abs", "avg", "coalesce", "count", "length", "like", "lower", "max", "min", "round", "sum", "total", "upper"}
+)
 
 Columns = dict[str, str]  # name -> type
 
@@ -127,6 +135,8 @@ def _found(
     columns = dict(column.split(" ") for column in rest.partition(")")[0].split(", "))
     database = sqlite3.connect(":memory:")
     database.set_progress_handler(lambda: 1, _MAX_STEPS)
+    for limit, most in _LIMITS.items():
+        database.setlimit(limit, most)
     try:
         database.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
         rows = _rows(columns, good)
@@ -162,6 +172,7 @@ def _rows(columns: Columns, good: str) -> Callable[[], tuple[object, ...]]:
     return lambda: tuple(makers[kind]() for kind in columns.values())
 
 
-def _only_reading(action: int, *_: object) -> int:
-    allowed = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION)
-    return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
+def _only_reading(action: int, _: str | None, name: str | None, *__: object) -> int:
+    if action == sqlite3.SQLITE_FUNCTION:
+        return sqlite3.SQLITE_OK if str(name).lower() in _CALLED else sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ) else sqlite3.SQLITE_DENY
