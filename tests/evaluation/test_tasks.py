@@ -129,6 +129,18 @@ FUNCTION = Example(
         ("return f(xs, low)", False),
         ("raise SystemExit", False),
         ("return open('x')", False),
+        ("low = [0]\n" + "    low = [low, low]\n" * 30 + "    return low", False),
+        ("return len('%999999999d' % low)", False),
+        ("return len([0] * abs(low) * 1000 * 1000 * 1000)", False),
+        ("xs += [1, 2]; " + "xs.extend(xs); " * 40 + "\n    return low", False),
+        ("low = [0]; low.extend(zip(low))\n    return low", False),
+        ("low = [0]; low += enumerate(low)\n    return low", False),
+        ("return len('xxxxxxxxxx'" + ".replace('x', 'xxxxxxxxxx')" * 12 + ")", False),
+        ("return round(low, -10000000000)", False),
+        ("low = list(range(999))\n    return sum([low[i:] for i in low], [])", False),
+        ("low = []\n    low.append(low)\n    return low", False),
+        ("low *= 1\n    return len([x for i, x in enumerate(xs) if x % 1000 > low % 1000])", False),
+        ("low *= 1\n    return len([x for i, x in enumerate(xs) if 2 * x - x > low])", True),
     ],
 )
 def test_a_function_is_judged_by_its_results(body: str, is_right: bool) -> None:
@@ -162,6 +174,10 @@ QUERY = Example(
         ("SELECT load_extension('x');", False),
         ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n;", False),
         ("SELECT randomblob(2000000000);", False),
+        ("SELECT hex(zeroblob(400000000)) FROM cars;", False),
+        ("SELECT length(printf('%.*c', 900000000, 'x')) FROM cars;", False),
+        ("SELECT SUM(instr(hex(zeroblob(9000000)), hex(zeroblob(900000)) || '1')) FROM cars;", False),
+        ("SELECT a.owner FROM cars a, cars b, cars c, cars d ORDER BY b.price + c.price;", False),
     ],
 )
 def test_a_query_is_judged_by_what_it_finds(query: str, is_right: bool) -> None:

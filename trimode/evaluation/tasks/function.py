@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+from types import CodeType
 
 from trimode.evaluation.tasks import python_source, values, words
 from trimode.evaluation.tasks.base import Draws, Example, Task, ask
@@ -39,7 +40,12 @@ def check(example: Example, text: str) -> bool:
     good, found = _only_function(example.answer), _only_function(text)
     if good is None or found is None or _signature(good) != _signature(found):
         return False
-    return all(_outcome(good, sample) == _outcome(found, sample) for sample in _samples(good))
+    samples = _samples(good)
+    try:
+        codes = [python_source.compiled(ast.Module([function], [])) for function in (good, found)]
+    except Exception:  # the code is the model's, and the compiler may refuse it in many ways
+        return False
+    return all(len({_outcome(code, good.name, sample) for code in codes}) == 1 for sample in samples)
 
 
 TASK = Task(name="function", make=make, check=check)
@@ -71,10 +77,10 @@ def _samples(good: ast.FunctionDef) -> list[tuple[object, ...]]:
     return list(itertools.product(*(pools[kind] for kind in kinds)))
 
 
-def _outcome(function: ast.FunctionDef, sample: tuple[object, ...]) -> str:
+def _outcome(code: CodeType, name: str, sample: tuple[object, ...]) -> str:
     """The result as text (so that True is not 1), or that there is none."""
     copies = tuple(list(value) if isinstance(value, list) else value for value in sample)
     try:
-        return repr(python_source.run(ast.Module([function], []), function.name, copies))
+        return repr(python_source.run(code, name, copies))
     except Exception:  # the code is the model's: anything can come out of it, and all of it means "no result"
         return "no result"
