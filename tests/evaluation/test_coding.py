@@ -15,7 +15,17 @@ from trimode.api import check_ids
 from trimode.errors import InvalidInput
 from trimode.evaluation import sandbox
 from trimode.evaluation.asking import asked
-from trimode.evaluation.coding import block, first_function, from_block, humaneval, humaneval_infilling, mbpp
+from trimode.evaluation.coding import (
+    SHOTS,
+    TEST_IDS,
+    block,
+    first_function,
+    from_block,
+    humaneval,
+    humaneval_infilling,
+    mbpp,
+)  # fmt: skip
+from trimode.evaluation.corpora.published import MBPP_TRAIN, Mbpp
 from trimode.evaluation.infilling import laid_out, layout
 from trimode.evaluation.published import published
 from trimode.evaluation.suites import Suite
@@ -130,8 +140,13 @@ def test_mbpp_shows_three_solved_tasks_and_asks_the_test_split(data: Path) -> No
     assert judged(suite, [right, right + "[DONE]\n1/0", f"```\n{right}```", "def f_11(x): return x"]) == [
         True, True, True, False,
     ]  # fmt: skip
-    (turn,) = mbpp(data, chat=True, allow_unsandboxed=True).items(1, 0)[0].prompt
-    assert isinstance(turn, dict) and "[BEGIN]" not in turn["content"]
+    (item,) = mbpp(data, chat=True, allow_unsandboxed=True).items(1, 0)
+    trained = Mbpp(path="", sha256="", licence="").row(solved(int(item.key)) | {"task_id": 601})
+    assert trained is not None and list(item.prompt) == trained["messages"][:1]
+
+
+def test_what_is_asked_of_mbpp_is_never_trained() -> None:
+    assert not set(MBPP_TRAIN) & {*TEST_IDS, *SHOTS}
 
 
 def test_mbpp_without_its_examples_is_refused(data: Path) -> None:

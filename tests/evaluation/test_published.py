@@ -8,6 +8,7 @@ import pytest
 
 from trimode.errors import InvalidInput
 from trimode.evaluation import library
+from trimode.evaluation.corpora.published import Gsm8k
 from trimode.evaluation.library import pieces, stdlib
 from trimode.evaluation.published import published, result
 from trimode.training.corpus import list_files
@@ -66,9 +67,10 @@ def test_an_answer_is_right_by_its_number_alone(data: Path) -> None:
     assert suite.judge(second, "1600 dollars") is True
 
 
-def test_in_a_chat_a_problem_is_a_turn(data: Path) -> None:
-    (turn,) = published("gsm8k", data, chat=True).items(1, 0)[0].prompt
-    assert isinstance(turn, dict) and turn["role"] == "user" and turn["content"].endswith("?")
+def test_in_a_chat_a_problem_is_asked_as_it_is_trained(data: Path) -> None:
+    item = published("gsm8k", data, chat=True).items(1, 0)[0]
+    row = Gsm8k(path="", sha256="", licence="").row(PROBLEMS[0])
+    assert list(item.prompt) == row["messages"][:1]
 
 
 def test_a_reference_without_a_number_is_refused(data: Path) -> None:

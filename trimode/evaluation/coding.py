@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trimode.errors import InvalidInput
 from trimode.evaluation import sandbox
+from trimode.evaluation.corpora.published import mbpp_question
 from trimode.evaluation.rows import Row, chosen, rows
 from trimode.evaluation.suites import Item, Suite
 
@@ -50,7 +51,7 @@ def humaneval(data_dir: Path | None, chat: bool = False, allow_unsandboxed: bool
 
 
 def mbpp(data_dir: Path | None, chat: bool = False, allow_unsandboxed: bool = False) -> Suite:
-    """A program is written from a sentence and its tests, after three solved ones; in a chat, after none."""
+    """A program is written from a sentence and its tests, after three solved ones; in a chat as recipes train it."""
     sandbox.require(allow_unsandboxed)
     kinds = {"task_id": int, "text": str, "code": str, "test_list": list, "test_setup_code": str}
     found = {row["task_id"]: row for row in rows(data_dir, "mbpp/mbpp.jsonl", kinds)}
@@ -68,10 +69,10 @@ def mbpp(data_dir: Path | None, chat: bool = False, allow_unsandboxed: bool = Fa
 
 def _program(row: Row, before: str, chat: bool) -> Item:
     checks = "\n".join([_clean(row["test_setup_code"]), *map(str, row["test_list"])])
-    request = _task(row)
+    question = mbpp_question(row["text"], [str(test) for test in row["test_list"]])
     return Item(
         task="mbpp", key=str(row["task_id"]), max_tokens=512, reference=None if chat else _clean(row["code"]) + "\n",
-        prompt=({"role": "user", "content": request.removesuffix("[BEGIN]\n")},) if chat else before + request,
+        prompt=({"role": "user", "content": question},) if chat else before + _task(row),
         stop=() if chat else (DONE,), facts={"checks": checks},
     )  # fmt: skip
 

@@ -41,7 +41,10 @@ def published(name: str, data_dir: Path | None, *, chat: bool = False, allow_uns
 
 
 def gsm8k(data_dir: Path | None, chat: bool = False) -> Suite:
-    """Grade-school problems, no example before them; right is the right number, whatever the way to it."""
+    """Grade-school problems, no example before them; right is the right number, whatever the way to it.
+
+    In a chat the problem is all of the turn, as recipes train it (corpora/published.py).
+    """
     found = rows(data_dir, "gsm8k/test.jsonl", {"question": str, "answer": str})
     for number, row in enumerate(found, 1):
         if result(row["answer"]) is None:
@@ -51,10 +54,10 @@ def gsm8k(data_dir: Path | None, chat: bool = False) -> Suite:
 
 
 def _problem(index: int, row: Row, chat: bool) -> Item:
-    request = f"{GSM8K_REQUEST}\n{row['question']}"
+    question = row["question"]
     return Item(
         task="gsm8k", key=f"test/{index}", max_tokens=512, reference=row["answer"],
-        prompt=({"role": "user", "content": request},) if chat else f"{request}\nAnswer:\n",
+        prompt=({"role": "user", "content": question},) if chat else f"{GSM8K_REQUEST}\n{question}\nAnswer:\n",
     )  # fmt: skip
 
 

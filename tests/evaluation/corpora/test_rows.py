@@ -151,6 +151,12 @@ def test_a_hole_with_its_sides_is_a_piece_of_a_training_file(tmp_path: Path) -> 
     assert min(seen[kind] for kind in ("lines", "line", "part")) > 20
 
 
+@pytest.mark.parametrize("text", ["", "\n" * 9, "#" * 999 + "\n"])
+def test_files_without_a_line_to_fill_in_are_a_sentence(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"a\.json: .*'train' have no lines"):
+        list(Holes(listing=Path("a.json")).make([text]))
+
+
 def test_worked_solutions_lose_their_calculator_unless_it_is_asked_for(tmp_path: Path) -> None:
     given = {"question": "48/2?", "answer": "48/2 = <<48/2=24>>24\n#### 24"}
     sha256 = write_lines(tmp_path / "g.jsonl", given)

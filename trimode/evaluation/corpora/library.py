@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from pathlib import Path
 
+from trimode.errors import InvalidInput
 from trimode.evaluation.corpora.base import Found, Missing, Row, Sources, digest, repeated
 from trimode.evaluation.corpora.procedural import SPLITS
 from trimode.options import check_options, option
@@ -18,6 +19,7 @@ from trimode.training.corpus import differs, find_listed, licence
 LINES = (1, 1, 1, 2, 3, 4)  # of a hole, each as likely
 PART = 0.5  # share of holes of one line that are a part of it
 MOST = 240  # characters of a hole
+TRIES = 1_000  # places looked at for one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +61,19 @@ class Holes:
         return Found(rows=lambda: self.make(texts), inputs=found.inputs, facts=found.facts, missing=found.missing)
 
     def make(self, texts: Sequence[str]) -> Iterator[Row]:
-        lines = [re.findall(r".*\n|.+\Z", text) for text in texts]  # splitlines knows more ends of lines
+        lines = [re.findall(r".*\n|.+\Z", text) for text in texts if text]  # splitlines knows more ends of lines
         return (self.row(index, lines) for index in range(self.rows))
 
     def row(self, index: int, files: Sequence[Sequence[str]]) -> Row:
-        """A pure function of (seed, index) and the files, which are lines with their ends."""
+        """A pure function of (seed, index) and the files, which are lines with their ends, at least one."""
         rng = random.Random(f"hole/{self.seed}/{index}")
-        while True:
+        for _ in range(TRIES if files else 0):
             lines = rng.choice(files)
             first = rng.randrange(len(lines))
             row = hole(lines, first, min(first + rng.choice(LINES), len(lines)), rng, self.context)
             if row is not None:
                 return row
+        raise InvalidInput(f"{self.listing}: the files of split {self.split!r} have no lines to be filled in")
 
 
 def hole(lines: Sequence[str], first: int, last: int, rng: random.Random, context: int) -> Row | None:

@@ -82,8 +82,12 @@ class Mbpp(Published):
     def row(self, fields: Json) -> Row | None:
         if int(fields["task_id"]) not in MBPP_TRAIN:
             return None
-        tests = "\n".join(fields["test_list"])
-        return chat(f"{fields['text']}\nYour code should pass these tests:\n{tests}", tidy(str(fields["code"])))
+        return chat(mbpp_question(fields["text"], fields["test_list"]), tidy(str(fields["code"])))
+
+
+def mbpp_question(text: str, tests: Sequence[str]) -> str:
+    """The turn that asks for a program, in training and in evaluation."""
+    return f"{text}\nYour code should pass these tests:\n" + "\n".join(tests)
 
 
 def tidy(code: str) -> str:
