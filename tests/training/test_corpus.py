@@ -1,6 +1,7 @@
 """The code corpus: the same list everywhere, split by file, and no file that differs from the list."""
 
 import json
+import os
 import re
 import sys
 import sysconfig
@@ -50,6 +51,14 @@ def test_only_files_worth_reading_are_listed_once(library: Path) -> None:
     paths = [entry["path"] for entry in list_files(library)]
     assert paths == sorted(paths, key=lambda path: Path(path).parts)
     assert sorted(paths) == sorted(f"{'deep/er/' if i % 2 else ''}module_{i}.py" for i in range(40))
+
+
+def test_folders_of_others_are_not_entered(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[str] = []
+    listed = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: entered.append(Path(path).name) or listed(path))
+    list_files(library)
+    assert set(entered) == {"library", "deep", "er"}
 
 
 def test_splits_are_disjoint_and_together_everything(library: Path) -> None:

@@ -5,8 +5,9 @@ The text itself is read from the interpreter at hand and never shipped; a file t
 
 import hashlib
 import json
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,26 @@ MAX_BYTES = 300_000
 def list_files(library: Path, heldout_share: float = 0.05, seed: int = 0) -> list[dict[str, str]]:
     """[{path, sha256, split}] for every source file worth reading, exact duplicates dropped."""
     rng, seen, listed = random.Random(seed), set[str](), []
-    for path in sorted(library.rglob("*.py")):
-        relative = path.relative_to(library)
-        if any(part in SKIPPED or part.startswith("test_") for part in relative.parts):
-            continue
+    for path in sorted(_sources(library)):
         data = path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         if not 200 <= len(data) <= MAX_BYTES or digest in seen:
             continue
         seen.add(digest)
         split = "heldout" if rng.random() < heldout_share else "train"
-        listed.append({"path": relative.as_posix(), "sha256": digest, "split": split})
+        listed.append({"path": path.relative_to(library).as_posix(), "sha256": digest, "split": split})
     return listed
+
+
+def _sources(library: Path) -> Iterator[Path]:
+    """Python files outside skipped folders, which are not entered: installed packages can be many."""
+    for folder, inner, names in os.walk(library):
+        inner[:] = [name for name in inner if not _is_skipped(name)]
+        yield from (Path(folder, name) for name in names if name.endswith(".py") and not _is_skipped(name))
+
+
+def _is_skipped(name: str) -> bool:
+    return name in SKIPPED or name.startswith("test_")
 
 
 def apart(listed: Sequence[Entry], library: Path) -> tuple[list[Entry], list[dict[str, str | float]]]:
