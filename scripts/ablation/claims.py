@@ -11,6 +11,7 @@ from trimode.evaluation.intervals import Interval
 
 Kind = Literal["accuracy", "tokens per forward", "acceptance length", "NLL", "NELBO 16"]
 MARGIN = 2.0  # points of accuracy within which two settings count as equal
+UNSURE = "too small to tell"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +30,25 @@ class Claim:
 
 
 def verdict(differences: Sequence[Interval], sign: int | None) -> str:
-    """One word for the 95 % intervals of all seeds: every one of them must say it, else nothing is said."""
-    if not differences:
-        return "not run yet"
+    """A few words for the 95 % intervals of all seeds: every one of them must say it, else nothing is said."""
+    said = {_said(one, sign) for one in differences}
+    if len(said) > 1:
+        return UNSURE if UNSURE in said else "seeds differ"
+    return said.pop() if said else "not run yet"
+
+
+def _said(one: Interval, sign: int | None) -> str:
+    """What one seed says."""
     if sign == 0:
-        if all(d.low >= -MARGIN and d.high <= MARGIN for d in differences):
+        if one.low >= -MARGIN and one.high <= MARGIN:
             return "agree"
-        apart = all(d.low > MARGIN for d in differences) or all(d.high < -MARGIN for d in differences)
-        return "disagree" if apart else "too small to tell"
-    found = 1 if all(d.low > 0 for d in differences) else -1 if all(d.high < 0 for d in differences) else 0
+        return "disagree" if one.low > MARGIN or one.high < -MARGIN else UNSURE
+    found = 1 if one.low > 0 else -1 if one.high < 0 else 0
+    if found == 0:
+        return UNSURE
     if sign is None:
-        return {1: "higher", -1: "lower", 0: "too small to tell"}[found]
-    return "too small to tell" if found == 0 else "agree" if found == sign else "disagree"
+        return "higher" if found > 0 else "lower"
+    return "agree" if found == sign else "disagree"
 
 
 NOTHING = "nothing published"

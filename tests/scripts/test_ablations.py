@@ -83,10 +83,12 @@ def interval(low: float, high: float) -> Interval:
     ("sign", "ends", "said"),
     [
         (1, [(1, 2)], "agree"), (1, [(1, 2), (0.1, 3)], "agree"), (1, [(1, 2), (-0.1, 3)], "too small to tell"),
-        (1, [(-3, -1)], "disagree"), (-1, [(-3, -1)], "agree"), (1, [(1, 2), (-2, -1)], "too small to tell"),
+        (1, [(-3, -1)], "disagree"), (-1, [(-3, -1)], "agree"), (1, [(1, 2), (-2, -1)], "seeds differ"),
         (0, [(-MARGIN, MARGIN)], "agree"), (0, [(-MARGIN, MARGIN + 0.1)], "too small to tell"),
         (0, [(MARGIN + 0.1, 9)], "disagree"), (None, [(1, 2)], "higher"), (None, [(-2, -1)], "lower"),
         (None, [(-1, 1)], "too small to tell"), (1, [(0, 1)], "too small to tell"), (1, [], NOT_YET),
+        (None, [(1, 2), (-2, -1)], "seeds differ"), (0, [(-1, 1), (3, 4)], "seeds differ"),
+        (0, [(-1, 1), (1, 4)], "too small to tell"), (0, [(3, 4), (-4, -3)], "disagree"),
     ],
 )  # fmt: skip
 def test_a_verdict_needs_the_intervals_of_all_seeds(sign: int | None, ends: list[Any], said: str) -> None:
