@@ -1,6 +1,7 @@
 """Procedural text tasks with exact verifiers: `example` is a pure function of its four arguments.
 
-The split of an example is a hash of its prompt, so no held-out prompt can appear in training at any seed.
+The split of an example is a hash of its prompt, so no held-out prompt can appear in training at any seed. The same
+question in the words of another instruction can: of `units` and `arithmetic`, which have few, many do.
 """
 
 import hashlib
