@@ -169,7 +169,7 @@ def test_planning_makes_nothing_and_says_what_is_to_be_made(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["make.tasks.kind=tsks"], "make 'tasks': kind is 'tsks', allowed are procedural, copies, stdlib, holes"),
+        (["make.tasks.kind=tsks"], "make 'tasks': kind is 'tsks', allowed are procedural, facts, copies"),
         (["make.tasks.rws=3"], "make 'tasks' has an unknown key 'rws': did you mean 'rows'?"),
         (["make.tasks.tasks={json='a'}"], "make 'tasks': tasks.json is 'a', of the type float is expected"),
         (["make.tasks.split=heldout"], "stage 'first': make 'tasks' is of the heldout split, not to be trained"),
