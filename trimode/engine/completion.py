@@ -48,6 +48,7 @@ def completion(request: Request) -> Completion:
         acceptance_length=counts.tokens["verify"] / verified if verified else None,
         acceptance=tuple(
             (n, counts.reached[place], counts.accepted[place]) for place, n in sorted(counts.verified.items())
-        ) or None,
+        )
+        or None,
         seconds=request.seconds,
     )

@@ -45,6 +45,7 @@ class Plan:
     batch: int = option(1, "requests in one engine at once; speeds are then those of the batch", low=1)
     repeats: int = option(1, "every answer is timed so often", low=1)
     max_tokens: int | None = option(None, "tokens of an answer at most (default: what its task asks for)", low=1)
+    adapter: str | None = None  # name of a loaded one, on in every answer; a loaded drafter drafts in any case
     chat: bool = False  # prompts as turns of a conversation
     threshold_sweep: bool = False  # diffusion at every threshold of SWEEP as well
     likelihood: bool = True  # of the reference answers

@@ -17,9 +17,9 @@ from trimode.evaluation.asking import Asked, answered, ask, asked, refusal, refu
 from trimode.evaluation.infilling import layout
 from trimode.evaluation.origin import checkpoint_name, origin
 from trimode.evaluation.plan import ModeSpec, Plan, specs
-from trimode.evaluation.records import Record, Records, opened
+from trimode.evaluation.records import FORMAT, Record, Records, opened
 from trimode.evaluation.report import Evaluation
-from trimode.evaluation.results import put_together, save
+from trimode.evaluation.results import put_together, references, save
 from trimode.evaluation.suites import Suite, suites
 
 __all__ = ["Plan", "Silent", "Tell", "evaluate"]
@@ -69,9 +69,10 @@ def evaluate(
     with opened(out, facts, tell.note) as records:
         generate(llm, plan, modes, everything, records, tell)
         tell.note("all answers are there, now the report")
-        name = checkpoint_name(llm)
+        likely = references(llm, plan, everything, facts, out) if plan.likelihood else []
+        name = checkpoint_name(llm, plan.adapter)
         about = {"checkpoint": name, "date": date.today().isoformat(), "command": command, **facts}
-        made = put_together(llm, plan, modes, everything, records.there, about)
+        made = put_together(llm.model.config, modes, everything, records.there, likely, about)
         save(made, out, plots=plan.plots)
     return made
 
@@ -94,7 +95,8 @@ def prompts(llm: LLM, plan: Plan, suite: Suite) -> list[Asked]:
 def description(llm: LLM, plan: Plan, modes: Sequence[ModeSpec], everything: Sequence[Asked]) -> dict[str, Any]:
     """All that the answers and their times depend on, the prompts themselves as a digest."""
     said = json.dumps([[*_name(one), one.tokens, one.item.max_tokens, one.item.stop] for one in everything])
-    return origin(llm) | {
+    return origin(llm, plan.adapter) | {
+        "format": FORMAT,
         "tasks": list(dict.fromkeys(one.suite.name for one in everything)),
         "modes": [spec.name for spec in modes],
         "limit": plan.limit, "seed": plan.seed, "batch": plan.batch, "repeats": plan.repeats,
@@ -117,7 +119,7 @@ def generate(
         if any(askable.values()) and not is_warm:
             is_warm = True
             for spec in modes:
-                warm(llm, spec, next(one for ones in askable.values() for one in ones))
+                warm(llm, spec, next(one for ones in askable.values() for one in ones), plan)
         for record in interleaved(llm, plan, modes, askable):
             records.append(record)
             tell.advance(len(records.there), total, record["task"])
