@@ -77,6 +77,14 @@ def specs(plan: Plan, config: ModelConfig) -> list[ModeSpec]:
     return list(found.values())
 
 
+def bound_sizes(plan: Plan, config: ModelConfig) -> tuple[int, ...]:
+    """Block sizes of the NELBO. Raises InvalidInput for one the context cannot hold: its canvases would fill memory."""
+    sizes = plan.block_sizes or (config.block_size or 1,)
+    if max(sizes) > config.context_length:
+        raise InvalidInput(f"a block size of the NELBO is {max(sizes)}, allowed is 1 to {config.context_length}")
+    return sizes
+
+
 def parse_mode(text: str, config: ModelConfig | None = None) -> ModeSpec:
     """`MODE` or `MODE:name=value,name=value`, values by the types of the mode's (or the sampling's) own fields."""
     mode, _, rest = text.strip().partition(":")

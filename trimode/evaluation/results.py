@@ -11,7 +11,7 @@ from trimode.api import LLM
 from trimode.config import ModelConfig
 from trimode.evaluation.asking import Asked
 from trimode.evaluation.likelihood import Pair, likelihood
-from trimode.evaluation.plan import ModeSpec, Plan
+from trimode.evaluation.plan import ModeSpec, Plan, bound_sizes
 from trimode.evaluation.records import Name, Record, write
 from trimode.evaluation.report import Evaluation, areas, rows
 from trimode.evaluation.tables import markdown
@@ -45,7 +45,7 @@ def references(
         answer = llm.tokenizer.encode(one.item.reference) if one.item.reference else []
         if answer and len(one.tokens) + len(answer) <= llm.model.config.context_length:
             pairs.setdefault(one.item.task, []).append((one.tokens, answer))
-    path, sizes = out / LIKELIHOOD, plan.block_sizes or (llm.model.config.block_size or 1,)
+    path, sizes = out / LIKELIHOOD, bound_sizes(plan, llm.model.config)
     there, used = kept(path), []
     for task, own in pairs.items():
         name = hashlib.sha256(json.dumps([facts, task, own, sizes, plan.draws]).encode()).hexdigest()

@@ -16,7 +16,7 @@ from trimode.errors import InvalidInput
 from trimode.evaluation.asking import Asked, answered, ask, asked, refusal, refused, warm
 from trimode.evaluation.infilling import layout
 from trimode.evaluation.origin import checkpoint_name, origin
-from trimode.evaluation.plan import ModeSpec, Plan, specs
+from trimode.evaluation.plan import ModeSpec, Plan, bound_sizes, specs
 from trimode.evaluation.records import FORMAT, Record, Records, opened
 from trimode.evaluation.report import Evaluation
 from trimode.evaluation.results import put_together, references, save
@@ -63,6 +63,7 @@ def evaluate(
     if plan.plots and find_spec("matplotlib") is None:
         raise InvalidInput("plots need matplotlib: pip install 'trimode[train]'")
     modes = specs(plan, llm.model.config)
+    bound_sizes(plan, llm.model.config)
     chosen = own or suites(plan.tasks, plan.data_dir, chat=plan.chat, allow_unsandboxed=plan.allow_unsandboxed)
     everything = [one for suite in chosen for one in prompts(llm, plan, suite)]
     facts = description(llm, plan, modes, everything)
