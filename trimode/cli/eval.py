@@ -67,7 +67,7 @@ def evaluate(
     )  # fmt: skip
     llm = load(model, dtype=dtype, device=device, backend=backend)
     chosen = flags.load_adapters(llm, [adapter] if adapter else None, drafter)
-    show(run(llm, replace(plan, **chosen), out))
+    show(run(llm, replace(plan, adapter=chosen.get("adapter")), out))
 
 
 def run(llm: Any, plan: "Plan", out: Path) -> "Evaluation":

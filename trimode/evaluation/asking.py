@@ -92,7 +92,7 @@ def warm(llm: LLM, spec: ModeSpec, one: Asked, plan: Plan) -> None:
 
 def _options(spec: ModeSpec, plan: Plan) -> Any:
     """Greedy unless the mode says otherwise: what a checkpoint asks for by itself would differ between checkpoints."""
-    return PLAIN | {"mode": spec.mode, "adapter": plan.adapter} | spec.options
+    return {**PLAIN, "mode": spec.mode, "adapter": plan.adapter, **spec.options}
 
 
 def _most(plan: Plan, item: Item) -> int:
