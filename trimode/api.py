@@ -110,6 +110,15 @@ class LLM:
         """The loaded adapters by name."""
         return MappingProxyType(self._adapters.named)
 
+    @property
+    def drafter(self) -> Adapter | None:
+        """The adapter for the rows of drafts, if one is loaded."""
+        return self._adapters.drafter
+
+    def adapter(self, name: str | None) -> Adapter | None:
+        """A loaded adapter by name; None for None. Raises InvalidInput for an unknown one."""
+        return self._adapters.get(name)
+
     def load_adapter(self, folder: str | Path, name: str | None = None) -> str:
         """Read an adapter in peft's format; the name by which requests choose it, by default the folder's.
 
@@ -138,7 +147,7 @@ class LLM:
 
     def engine(self, **limits: Any) -> Engine:
         """An engine of the loaded model and drafter; `limits` are those of `Engine`."""
-        return Engine(self.served, self.tokenizer, drafter=self._adapters.drafter, **limits)
+        return Engine(self.served, self.tokenizer, drafter=self.drafter, **limits)
 
     @overload
     def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion: ...
@@ -190,7 +199,7 @@ class LLM:
         sampling = self._sampling({name: chosen.pop(name) for name in PARAMETERS if name in chosen})
         stop = chosen.pop("stop", ())
         max_tokens = chosen.pop("max_tokens", 256)
-        adapter = self._adapters.get(chosen.pop("adapter", None))
+        adapter = self.adapter(chosen.pop("adapter", None))
         return engine.submit(
             tokens, build(mode, self.model.config, self.cost, **chosen), max_tokens=max_tokens, sampling=sampling,
             stop=stop if isinstance(stop, list | tuple) else (stop,), watch=watch, adapter=adapter,

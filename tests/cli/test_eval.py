@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import typer
 
+from tests.adapters import random_adapter
 from tests.evaluation.stand_ins import letters, random_llm
+from trimode.api import LLM
 from trimode.cli import eval as verb
 from trimode.cli import main
 from trimode.errors import InvalidInput
@@ -109,6 +111,21 @@ def test_an_interrupt_keeps_the_answers_and_says_how_to_go_on(
     assert stopped.value.exit_code == 130
     assert "keeps the answers so far, the same command goes on" in capsys.readouterr().err
     assert (tmp_path / GENERATIONS).read_bytes().count(b"\n") == 2
+
+
+def test_adapter_and_drafter_are_loaded_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, plans = random_llm(), list[Plan]()
+    random_adapter(base.model.config, 1).save(tmp_path / "law", "base")
+    random_adapter(base.model.config, 2, targets=("o_proj",), draft=True).save(tmp_path / "swift", "base")
+    llm = LLM(base.model, base.tokenizer)
+    monkeypatch.setattr("trimode.api.load", lambda *_, **__: llm)
+    monkeypatch.setattr(verb, "run", lambda llm, plan, out: plans.append(plan))
+    monkeypatch.setattr(verb, "show", lambda report: None)
+    verb.evaluate(adapter=str(tmp_path / "law"), drafter=str(tmp_path / "swift"))
+    assert [plan.adapter for plan in plans] == list(llm.adapters) == ["law"]
+    assert llm.drafter is not None and llm.drafter.name == "swift"
 
 
 def test_modes_of_several_flags_get_our_words() -> None:

@@ -46,7 +46,7 @@ def test_where_everything_stood_before_a_forward_makes_all_guesses_and_a_token(l
         assert request.answer == tuple(PERIOD[(22 + i) % 20] for i in range(n))
         acceptance = completion(request).acceptance or ()
         assert bool(acceptance) == bool(n_verify)
-        assert all(accepted == verified for verified, accepted in acceptance)
+        assert all(accepted == reached == verified for verified, reached, accepted in acceptance)
 
 
 def test_where_nothing_stood_before_every_forward_is_a_plain_step() -> None:
@@ -63,8 +63,9 @@ def test_lookups_that_all_fail_make_a_token_per_forward(lookup_length: int) -> N
     assert request.answer == tuple(text[10:])
     acceptance = completion(request).acceptance
     assert acceptance is not None
-    assert all(accepted == 0 for _, accepted in acceptance)
-    assert acceptance[0] == (58, 0)
+    assert all(accepted == 0 for _, _, accepted in acceptance)
+    assert acceptance[0] == (58, 58, 0)
+    assert all(reached == 0 for _, reached, _ in acceptance[1:])
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0, 1.5])

@@ -8,6 +8,7 @@ from tests.fakes import EOS, VARIANTS, ScriptedModel, Watched, alone, decoder, d
 from trimode.api import completion
 from trimode.decoding import build
 from trimode.engine.engine import Engine
+from trimode.engine.request import Counts
 from trimode.spans import KINDS
 
 pytestmark = pytest.mark.medium
@@ -78,11 +79,13 @@ def test_acceptance_by_place_adds_up_to_the_acceptance_length(variant: str) -> N
         answer, n_forwards = completion(request), request.counts.forwards["verify"]
         assert (answer.acceptance is None) == (answer.acceptance_length is None) == (not n_forwards)
         if answer.acceptance is not None:
-            verified, accepted = zip(*answer.acceptance, strict=True)
+            verified, reached, accepted = zip(*answer.acceptance, strict=True)
             assert verified[0] == n_forwards
             assert list(verified) == sorted(verified, reverse=True)
             assert list(accepted) == sorted(accepted, reverse=True)
-            assert all(a <= v for v, a in answer.acceptance)
+            assert all(a <= r <= v for v, r, a in answer.acceptance)
+            assert reached[0] == n_forwards
+            assert all(r <= a for r, a in zip(reached[1:], accepted, strict=False))
             bonus_dropped = sum(accepted) + n_forwards - request.counts.tokens["verify"]
             assert 0 <= bonus_dropped <= (answer.finish_reason == "stop")
             if not bonus_dropped:
@@ -101,8 +104,10 @@ def test_all_guesses_of_a_perfect_drafter_are_accepted_and_none_of_a_hopeless_on
         acceptance = completion(request).acceptance
         assert acceptance is not None
         assert len(acceptance) == 3  # a draft of 4 is the anchor and three guesses
-        assert acceptance[0] == (request.counts.forwards["verify"], n_held * request.counts.forwards["verify"])
-        assert all(accepted == n_held * verified for verified, accepted in acceptance)
+        n_forwards = request.counts.forwards["verify"]
+        assert acceptance[0] == (n_forwards, n_forwards, n_held * n_forwards)
+        assert all(accepted == n_held * verified for verified, _, accepted in acceptance)
+        assert all(reached == n_held * verified for verified, reached, _ in acceptance[1:])
 
 
 def test_guesses_beyond_the_end_of_a_text_are_not_judged() -> None:
@@ -114,7 +119,29 @@ def test_guesses_beyond_the_end_of_a_text_are_not_judged() -> None:
     request = engine.submit([5, 6], chained, max_tokens=40)
     drain(engine)
     assert request.answer == (7, 7, 7, 7, EOS)
-    assert completion(request).acceptance == ((1, 1),) * 4
+    assert completion(request).acceptance == ((1, 1, 1),) * 4
+
+
+def test_guesses_behind_a_wrong_one_that_stood_where_the_text_ends_are_not_judged_either() -> None:
+    """Of fifteen guesses the third is wrong: an EOS belongs there."""
+    model = ScriptedModel(lambda p: EOS if p == 5 else 7, lambda p: 7)
+    chained = build("self_speculation", model.config, placement="chained", draft_length=16, lookup_length=0,
+                    verify_above=0.0, fallback_below=0.0)  # fmt: skip
+    engine = Engine(model)
+    request = engine.submit([5, 6], chained, max_tokens=40)
+    drain(engine)
+    assert request.answer == (7, 7, 7, EOS)
+    assert completion(request).acceptance == ((1, 1, 1), (1, 1, 1), (1, 1, 0))
+
+
+def test_a_guess_is_reached_where_all_before_it_held() -> None:
+    """Drafts of 5, 2 and 4 guesses, of which 3, 2 and 0 hold."""
+    counts = Counts()
+    for n_guesses, n_held in ((5, 3), (2, 2), (4, 0)):
+        counts.add_guesses(n_guesses, n_held + 1)
+    assert [counts.verified[i] for i in range(5)] == [3, 3, 2, 2, 1]
+    assert [counts.reached[i] for i in range(5)] == [3, 2, 1, 1, 0]
+    assert [counts.accepted[i] for i in range(5)] == [2, 2, 1, 0, 0]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,18 +1,22 @@
 """A likelihood is exact where it can be, named where it is a bound, and refused where it is neither."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch.nn.functional as F
 from torch import tensor
 
+from tests.adapters import random_adapter
 from tests.fakes import MASK, ScriptedModel, byte_tokenizer, tiny_model
 from tests.texts import canvas_logits, causal_logits
 from trimode.api import LLM
 from trimode.errors import InvalidInput
-from trimode.evaluation.likelihood import likelihood, reason_against_bounds, windows
+from trimode.evaluation.likelihood import likelihood, reason_against_bounds
+from trimode.models.merging import merge
 
 PAIRS = [((5, 6, 7), (8, 9, 10, 11, 12, 13)), ((20, 21), (22, 23, 24)), ((30,), (31, 32))]
 N = 11
@@ -61,6 +65,21 @@ def test_where_canvases_know_what_causal_rows_know_the_bound_at_block_size_one_i
     assert [bound.block_size for bound in found.bounds] == [1, 2, 4]
 
 
+def test_a_named_adapter_is_on_in_every_row(tmp_path: Path) -> None:
+    base, adapter = llm(deepcopy(tiny_model(sharpness=0.1))), random_adapter(tiny_model().config, 1)
+    adapter.save(tmp_path / "law", "base")
+    base.load_adapter(tmp_path / "law")
+    plain, adapted = likelihood(base, PAIRS, (1,)), likelihood(base, PAIRS, (1,), adapter="law")
+    assert plain == likelihood(llm(), PAIRS, (1,))
+    merge(base.model, adapter)
+    merged = likelihood(base, PAIRS, (1,))
+    for one, other in ((adapted.nll, merged.nll), (adapted.bounds[0], merged.bounds[0])):
+        assert one is not None and other is not None
+        assert one.nats == pytest.approx(other.nats, rel=1e-3)
+    assert plain.nll is not None and merged.nll is not None
+    assert plain.nll.nats != pytest.approx(merged.nll.nats, rel=1e-2)
+
+
 def test_other_draws_move_a_bound_by_its_standard_error_and_the_same_seed_gives_it_again() -> None:
     first, again, other = (likelihood(llm(), PAIRS, (4,), draws=12, seed=seed).bounds[0] for seed in (1, 1, 2))
     assert first == again
@@ -69,45 +88,19 @@ def test_other_draws_move_a_bound_by_its_standard_error_and_the_same_seed_gives_
     assert abs(first.per_token - other.per_token) < 4 * math.hypot(first.standard_error, other.standard_error)
 
 
-def test_what_is_printed_names_block_size_draws_and_errors() -> None:
-    exact, one, four = likelihood(llm(), PAIRS, (1, 4), draws=6).lines()
-    assert exact.startswith("AR NLL ") and exact.endswith("(answers), exact (11 tokens of 3 answers)")
-    assert "block size 1, exact for the canvas rows" in one
-    assert "(draws) +- " in four and "block size 4, 6 draws (11 tokens of 3 answers)" in four
-
-
 def test_a_causal_checkpoint_has_its_nll_and_says_why_no_bound() -> None:
     found = likelihood(refusing(mask_token_id=None, block_size=None), PAIRS, (4,))
     assert found.nll is not None and found.bounds == ()
     assert found.refused == (reason_against_bounds(replace(llm().model.config, mask_token_id=None)),)
-    assert "without a mask token" in found.lines()[-1]
+    assert "without a mask token" in found.refused[0]
     assert likelihood(refusing(mask_token_id=None, block_size=None), PAIRS, ()).refused == ()
 
 
 def test_blocks_that_see_both_ways_have_neither() -> None:
     found = likelihood(refusing(commit_visibility="block"), PAIRS, (4,))
     assert (found.nll, found.bounds) == (None, ())
-    assert "no AR NLL: in this nemotron_labs_diffusion checkpoint committed blocks see both ways" in found.lines()[0]
-    assert "no NELBO" in found.lines()[1]
-
-
-@pytest.mark.parametrize(("length", "overlap"), [(4, 1), (5, 3), (10, 9), (40, 2)])
-def test_windows_score_every_token_but_the_first_once(length: int, overlap: int) -> None:
-    text = tuple(range(100, 117))
-    pairs = windows(text, length, overlap)
-    assert [token for _, answer in pairs for token in answer] == list(text[1:])
-    assert all(len(prompt) + len(answer) <= length for prompt, answer in pairs)
-    assert {len(prompt) for prompt, _ in pairs[1:]} <= {overlap}
-    assert all(text[answer[0] - 100 - len(prompt) : answer[0] - 100] == prompt for prompt, answer in pairs)
-
-
-def test_one_window_over_a_text_is_its_exact_value() -> None:
-    tokens = (5, 9, 13, 17, 21, 25, 29)
-    found = likelihood(llm(), windows(tokens, 20, 4), ()).nll
-    assert found is not None
-    logits = causal_logits(tiny_model(sharpness=0.1), tokens)[:-1]
-    assert found.per_token == pytest.approx(F.cross_entropy(logits, tensor(tokens[1:])).item(), rel=1e-5)
-    assert windows(tokens[:1], 20, 4) == []
+    assert "no AR NLL: in this nemotron_labs_diffusion checkpoint committed blocks see both ways" in found.refused[0]
+    assert "no NELBO" in found.refused[1]
 
 
 @pytest.mark.parametrize(
@@ -123,8 +116,3 @@ def test_one_window_over_a_text_is_its_exact_value() -> None:
 def test_pairs_that_no_model_can_read_are_refused(pair: Any, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         likelihood(llm(), [pair], (1,))
-
-
-def test_windows_without_anything_before_them_are_refused() -> None:
-    with pytest.raises(InvalidInput, match="overlap is 0, allowed is 1 to 7"):
-        windows((1, 2, 3), 8, 0)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -12,11 +11,13 @@ from trimode.engine.completion import completion
 from trimode.errors import InvalidInput
 from trimode.evaluation.counting import Cost
 from trimode.evaluation.counting import tokens_per_forward as by_sums
+from trimode.evaluation.intervals import Interval, ratio, share
 from trimode.evaluation.metrics import (
     Answer,
     acceptance_by_position,
     acceptance_length,
     aup,
+    bounds,
     calibration_error,
     identical_share,
     measured,
@@ -28,23 +29,25 @@ def answer(tokens: int, forwards: Mapping[str, int], **more: Any) -> Answer:
     return Answer(**({"tokens": tokens, "forwards": forwards, "characters": 3 * tokens, "seconds": 0.5} | more))
 
 
-FAST = answer(100, {"prefill": 1, "verify": 9}, verify_tokens=99, positions=((9, 9), (9, 8), (5, 4)), correct=True)
-SLOW = answer(10, {"prefill": 1, "decode": 5, "verify": 2, "total": 8}, verify_tokens=4, positions=((2, 1), (2, 1)),
-              correct=False, same_as_ar=True)  # fmt: skip
+FAST = answer(100, {"prefill": 1, "verify": 9}, verify_tokens=99, correct=True,
+              positions=((9, 9, 9), (9, 9, 8), (5, 5, 4)))  # fmt: skip
+SLOW = answer(10, {"prefill": 1, "decode": 5, "verify": 2, "total": 8}, verify_tokens=4,
+              positions=((2, 2, 1), (2, 1, 1)), correct=False, same_as_ar=True)  # fmt: skip
 PLAIN = answer(7, {"prefill": 1, "decode": 6})
 
 
 def test_tokens_per_forward_is_a_ratio_of_sums_by_every_convention() -> None:
     answers = [FAST, SLOW, PLAIN]
     costs = [Cost(tokens=each.tokens, forwards=each.forwards) for each in answers]
-    assert tokens_per_forward(answers).value == pytest.approx(117 / 25)
+    assert by_sums("trimode", costs) == pytest.approx(117 / 25)
     for convention in ("trimode", "hf_linear_spec", "hf_quadratic"):
-        assert tokens_per_forward(answers, convention).value == pytest.approx(by_sums(convention, costs))
+        found = tokens_per_forward(answers, convention)
+        assert found is not None and found.value == pytest.approx(by_sums(convention, costs))
 
 
 def test_answers_of_ar_are_one_token_a_forward_without_doubt() -> None:
     found = tokens_per_forward([PLAIN, answer(3, {"prefill": 1, "decode": 2})])
-    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert found == Interval(value=1.0, low=1.0, high=1.0)
 
 
 def test_acceptance_length_is_tokens_of_verify_forwards_over_verify_forwards() -> None:
@@ -53,16 +56,18 @@ def test_acceptance_length_is_tokens_of_verify_forwards_over_verify_forwards() -
     assert acceptance_length([PLAIN]) is None
 
 
-def test_acceptance_by_position_counts_short_drafts_apart() -> None:
+def test_acceptance_by_position_is_of_all_drafts_and_of_those_that_came_so_far() -> None:
     first, second, third = acceptance_by_position([FAST, SLOW, PLAIN])
-    assert (first["position"], first["verified"], first["accepted"]) == (1, 11, 10)
-    assert second["of_verified"] == second["of_drafts"] == pytest.approx(9 / 11)
-    assert (third["of_verified"], third["of_drafts"]) == pytest.approx((4 / 5, 4 / 11))
+    assert (first["position"], first["verified"], first["reached"], first["accepted"]) == (1, 11, 11, 10)
+    assert (second["of_reached"], second["of_drafts"]) == pytest.approx((9 / 10, 9 / 11))
+    assert (third["of_reached"], third["of_drafts"]) == pytest.approx((4 / 5, 4 / 11))
+    hopeless = answer(2, {"verify": 2}, verify_tokens=2, positions=((2, 2, 0), (2, 0, 0)))
+    assert [place["of_reached"] for place in acceptance_by_position([hopeless])] == [0.0, None]
     assert acceptance_by_position([PLAIN]) == []
 
 
 def test_accepted_shares_of_all_drafts_add_up_to_the_acceptance_length_without_its_bonus() -> None:
-    made = answer(18, {"verify": 5}, verify_tokens=18, positions=((5, 5), (5, 4), (3, 3), (2, 1)))
+    made = answer(18, {"verify": 5}, verify_tokens=18, positions=((5, 5, 5), (5, 5, 4), (3, 3, 3), (2, 2, 1)))
     length = acceptance_length([made])
     assert length is not None
     assert sum(place["of_drafts"] for place in acceptance_by_position([made])) + 1 == pytest.approx(length.value)
@@ -75,7 +80,8 @@ def test_places_and_lengths_of_a_real_run_agree() -> None:
     places = acceptance_by_position(
         [answer(done.completion_tokens, done.forwards, verify_tokens=made, positions=done.acceptance)]
     )
-    assert places[0]["verified"] == done.forwards["verify"]
+    assert places[0]["verified"] == places[0]["reached"] == done.forwards["verify"]
+    assert [place["reached"] for place in places[1:]] == [place["accepted"] for place in places[:-1]]  # of one length
     # The last draft's bonus may stand beyond the end of the text.
     bonus = 1 / done.forwards["verify"]
     assert sum(place["of_drafts"] for place in places) + 1 == pytest.approx(done.acceptance_length, abs=bonus)
@@ -85,7 +91,7 @@ def test_a_row_holds_what_was_judged_timed_and_compared() -> None:
     found = measured([FAST, SLOW, PLAIN])
     assert (found["n"], found["n_judged"]) == (3, 2)
     assert found["accuracy"] is not None and found["accuracy"]["value"] == 0.5
-    assert found["tokens_per_forward"] == asdict(tokens_per_forward([FAST, SLOW, PLAIN]))
+    assert found["tokens_per_forward"] == bounds(ratio([100, 10, 7], [10, 8, 7]))
     assert found["tokens_per_second"] == pytest.approx(117 / 1.5)
     assert found["characters_per_second"] == pytest.approx(351 / 1.5)
     assert found["identical_to_ar"] is not None and found["identical_to_ar"]["value"] == 1.0
@@ -96,6 +102,13 @@ def test_what_was_not_measured_is_none() -> None:
     names = ("accuracy", "acceptance_length", "tokens_per_second", "characters_per_second", "identical_to_ar")
     assert [name for name in names if found[name] is not None] == []  # type: ignore[literal-required]
     assert identical_share([PLAIN]) is None
+
+
+def test_what_was_never_run_has_no_speed_and_does_not_widen_the_interval_of_the_rest() -> None:
+    refused = answer(0, {}, seconds=0.0, correct=False)
+    assert measured([])["tokens_per_forward"] is measured([refused])["tokens_per_forward"] is None
+    assert measured([refused])["accuracy"] == bounds(share(0, 1))
+    assert tokens_per_forward([FAST, refused, SLOW]) == tokens_per_forward([FAST, SLOW])
 
 
 def test_aup_of_a_sweep_without_loss_is_its_speed_times_its_accuracy() -> None:

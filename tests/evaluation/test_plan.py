@@ -7,7 +7,7 @@ import pytest
 from tests.fakes import tiny_config
 from trimode.decoding import MODES
 from trimode.errors import InvalidInput
-from trimode.evaluation.plan import SWEEP, Plan, parse_mode, specs, split_modes
+from trimode.evaluation.plan import SWEEP, Plan, bound_sizes, parse_mode, specs, split_modes
 
 CONFIG = tiny_config()
 
@@ -49,6 +49,13 @@ def test_commas_part_modes_and_options() -> None:
 def test_what_no_mode_can_be_is_said_before_anything_runs(text: str, sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         specs(Plan(modes=("ar", text)), CONFIG)
+
+
+def test_a_bound_has_the_checkpoints_block_size_or_those_asked_for_within_the_context() -> None:
+    assert bound_sizes(Plan(), CONFIG) == (8,)
+    assert bound_sizes(Plan(block_sizes=(1, 256)), CONFIG) == (1, 256)
+    with pytest.raises(InvalidInput, match="a block size of the NELBO is 257, allowed is 1 to 256"):
+        bound_sizes(Plan(block_sizes=(4, 257)), CONFIG)
 
 
 def test_without_modes_every_one_the_checkpoint_has_is_run() -> None:

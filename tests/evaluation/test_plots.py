@@ -23,7 +23,7 @@ def row(task: str, setting: str, *, speed: int = 1, threshold: float | None = No
         Answer(
             tokens=12 * speed + i, forwards={kind: 12}, characters=40, seconds=0.1,
             correct=i > 0 if is_judged else None,
-            verify_tokens=12 * speed + i if drafts else 0, positions=((12, 9), (8, 5)) if drafts else (),
+            verify_tokens=12 * speed + i if drafts else 0, positions=((12, 12, 9), (8, 6, 5)) if drafts else (),
         )
         for i in range(n)
     ]  # fmt: skip
@@ -96,12 +96,12 @@ def test_a_sweep_is_one_line_with_each_threshold_once_and_the_rest_are_points(fi
     assert "some/model, n = 10" in axis.get_title()
 
 
-def test_acceptance_is_drawn_of_all_drafts_and_of_those_long_enough(figures: dict[str, Any]) -> None:
+def test_acceptance_is_drawn_of_all_drafts_and_of_those_that_came_so_far(figures: dict[str, Any]) -> None:
     draw(FULL, Path("plots"))
     (axis,) = figures["acceptance-all.png"].axes
-    of_drafts, of_verified = (line.get_ydata().tolist() for line in axis.lines)
+    of_drafts, of_reached = (line.get_ydata().tolist() for line in axis.lines)
     assert of_drafts == pytest.approx([75.0, 100 * 5 / 12])
-    assert of_verified == pytest.approx([75.0, 62.5])
+    assert of_reached == pytest.approx([75.0, 100 * 5 / 6])
 
 
 def test_bars_stand_for_a_sweep_by_its_usual_threshold_sums_first(figures: dict[str, Any]) -> None:
@@ -129,6 +129,29 @@ def test_other_options_of_a_sweep_stay_in_its_name() -> None:
     spelled = "diffusion:block_size=8,confidence_threshold=0.5,rule=entropy"
     assert plots._key(row("json", spelled)) == "diffusion:block_size=8,rule=entropy"
     assert plots._key(row("json", "diffusion:block_size=8,confidence_threshold=0.5")) == "diffusion:block_size=8"
+
+
+def test_a_sweep_does_not_run_through_what_has_no_threshold(figures: dict[str, Any]) -> None:
+    none = row("all", "diffusion:block_size=8,confidence_threshold=none", speed=2)
+    draw(report(*settings("all"), none), Path("plots"))
+    (axis,) = figures["accuracy-all.png"].axes
+    points = {each.get_label(): len(each.lines[0].get_xydata()) for each in axis.containers}
+    assert points["diffusion, by confidence_threshold"] == 3
+    assert points[none["setting"]] == 1
+
+
+def test_what_was_never_run_has_no_point_and_no_bar(figures: dict[str, Any]) -> None:
+    refused = measured([Answer(tokens=0, forwards={}, characters=0, seconds=0.0, correct=False)])
+    rows = [row("json", "ar"), row("long", "ar") | refused, row("speed", "ar", is_judged=False) | measured([])]
+    draw(report(*rows), Path("plots"))  # type: ignore[arg-type]
+    assert list(figures) == ["accuracy-json.png", "tasks.png"]
+    speed, right = figures["tasks.png"].axes
+    assert [[len(bars) for bars in axis.containers if hasattr(bars, "patches")] for axis in (speed, right)] == [
+        [1],
+        [2],
+    ]
+    del rows[:2]
+    draw(report(*rows), Path("plots"))  # type: ignore[arg-type]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ def test_another_evaluation_is_refused_with_the_difference_named_and_nothing_is_
     assert (out / GENERATIONS).read_bytes() == before
 
 
+def test_a_plan_before_the_first_answer_binds_nobody(tmp_path: Path) -> None:
+    for facts in (FACTS, FACTS | {"seed": 2}):
+        with opened(tmp_path, facts, [].append):
+            assert json.loads((tmp_path / PLAN).read_text("utf-8")) == facts
+    (tmp_path / PLAN).write_text('{"name": "no plan of an evaluation"}')
+    with pytest.raises(InvalidInput, match="holds another evaluation"), opened(tmp_path, FACTS, [].append):
+        pass
+
+
 def test_foreign_files_are_refused(out: Path, tmp_path: Path) -> None:
     (out / PLAN).write_text("{")
     with pytest.raises(InvalidInput, match=r"plan\.json is not the plan"):

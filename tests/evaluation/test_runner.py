@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
+from tests.adapters import random_adapter
 from tests.evaluation.stand_ins import letters, random_llm
+from trimode.api import LLM
 from trimode.decoding import MODES
 from trimode.errors import InvalidInput
-from trimode.evaluation import runner
+from trimode.evaluation import results, runner
+from trimode.evaluation.likelihood import likelihood
 from trimode.evaluation.plan import Plan
 from trimode.evaluation.records import GENERATIONS
-from trimode.evaluation.results import REPORT, TABLE
+from trimode.evaluation.results import LIKELIHOOD, REPORT, TABLE
 from trimode.evaluation.runner import Silent, evaluate
+from trimode.numerics.sampling import Sampling
 
 PLAN = Plan(likelihood=False)
 TIMES = ("seconds", "tokens_per_second", "characters_per_second", "speeds")
@@ -163,6 +167,22 @@ def test_a_prompt_the_context_cannot_hold_is_refused_and_counts_as_wrong(tmp_pat
         evaluate(random_llm(), PLAN, tmp_path / "none", own=[none])
 
 
+def test_a_task_of_which_nothing_could_be_asked_has_its_row_too(tmp_path: Path) -> None:
+    suite = letters(3)
+    first, *rest = suite.items(None, 0)
+    long = replace(first, task="long", prompt="x" * 256)
+    for judge in (suite.judge, lambda item, text: None):
+        out = tmp_path / str(judge is suite.judge)
+        own = replace(suite, items=lambda limit, seed: [long, *rest], judge=judge)
+        report = evaluate(random_llm(), replace(PLAN, threshold_sweep=True), out, own=[own])
+        for row in by_setting(report, "long").values():
+            assert (row["refused"], row["tokens"], row["forwards"], row["speeds"]) == (1, 0, {}, [])
+            assert row["tokens_per_forward"] is row["tokens_per_second"] is None
+            assert (row["accuracy"] or {"value": 0.0})["value"] == 0.0
+        assert "(1 refused)" in (out / TABLE).read_text("utf-8")
+        assert "long" not in report["aup"]
+
+
 def test_suites_without_items_or_with_one_twice_are_refused(tmp_path: Path) -> None:
     suite = letters()
     twice = replace(suite, items=lambda limit, seed: [*suite.items(limit, seed), *suite.items(limit, seed)])
@@ -204,6 +224,63 @@ def test_likelihood_is_that_of_the_references(tmp_path: Path) -> None:
         assert row["ar"]["n_tokens"] == row["n"] * len("yes 0")
         assert [bound["block_size"] for bound in row["bounds"]] == [1, 4]
     assert "NELBO, blocks of 4" in (tmp_path / TABLE).read_text("utf-8")
+
+
+def test_what_is_known_of_likelihoods_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = [letters(2), letters(1, name="more")]
+    computed = list[int]()
+
+    def counting(llm: Any, pairs: Any, *rest: Any, **more: Any) -> Any:
+        computed.append(len(pairs))
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        return likelihood(llm, pairs, *rest, **more)
+
+    monkeypatch.setattr(results, "likelihood", counting)
+    plan = Plan(modes=("ar",), draws=2)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(random_llm(), plan, tmp_path, own=own)
+    first, again = (evaluate(random_llm(), plan, tmp_path, own=own) for _ in range(2))
+    assert computed == [2, 1, 1]
+    assert first == again == json.loads((tmp_path / REPORT).read_text("utf-8"))
+    assert [row["bounds"][0]["draws"] for row in evaluate(random_llm(), replace(plan, draws=3), tmp_path, own=own)[
+        "likelihood"]] == [3, 3]  # fmt: skip
+    (tmp_path / LIKELIHOOD).write_text("{")
+    assert evaluate(random_llm(), plan, tmp_path, own=own) == first
+
+
+def test_what_a_checkpoint_asks_for_by_itself_does_not_hold(tmp_path: Path) -> None:
+    llm, plain = random_llm(), random_llm()
+    asking = LLM(llm.model, llm.tokenizer, Sampling(temperature=1.0, repetition_penalty=3.0, min_tokens=9))
+    for name, each in (("plain", plain), ("asking", asking)):
+        evaluate(each, replace(PLAN, modes=("ar",)), tmp_path / name, own=[letters()])
+    first, second = (untimed(lines(tmp_path / name)) for name in ("plain", "asking"))
+    assert first == second
+
+
+def test_adapter_and_drafter_are_a_part_of_what_a_run_depends_on(tmp_path: Path) -> None:
+    base = random_llm()
+    random_adapter(base.model.config, 1).save(tmp_path / "law", "base")
+    random_adapter(base.model.config, 2, 3.0, ("o_proj",), draft=True).save(tmp_path / "swift", "base")
+    llm = LLM(base.model, base.tokenizer)
+    plan = replace(PLAN, modes=("ar", "self_speculation"))
+    evaluate(llm, plan, tmp_path / "plain", own=[letters()])
+    llm.load_drafter(tmp_path / "swift")
+    with pytest.raises(InvalidInput, match="its drafter_sha256 is null, now it is"):
+        evaluate(llm, plan, tmp_path / "plain", own=[letters()])
+    evaluate(llm, plan, tmp_path / "drafted", own=[letters()])
+    llm.load_adapter(tmp_path / "law")
+    with pytest.raises(InvalidInput, match="adapter is 'med', loaded are: law"):
+        evaluate(llm, replace(plan, adapter="med"), tmp_path / "none", own=[letters()])
+    report = evaluate(llm, replace(plan, adapter="law"), tmp_path / "adapted", own=[letters()])
+    plain, drafted, adapted = (lines(tmp_path / name) for name in ("plain", "drafted", "adapted"))
+    assert [row["token_ids"] for row in plain] == [row["token_ids"] for row in drafted]
+    assert [row["forwards"] for row in plain] != [row["forwards"] for row in drafted]
+    assert [row["token_ids"] for row in plain] != [row["token_ids"] for row in adapted]
+    assert report["checkpoint"] == "in memory, adapter law, drafter swift"
+    text = (tmp_path / "adapted" / TABLE).read_text("utf-8")
+    assert f"- adapter: SHA-256 {report['about']['adapter_sha256']}" in text
+    assert f"- drafter: SHA-256 {report['about']['drafter_sha256']}" in text
 
 
 def test_the_report_says_where_its_numbers_come_from(tmp_path: Path) -> None:

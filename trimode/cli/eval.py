@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,7 @@ Repeats = Annotated[int, typer.Option(help="Time every answer so often, and give
 MaxTokens = Annotated[int | None, typer.Option(help="Tokens of an answer at most (default: what its task asks for).")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the files of published sets.")]
 Out = Annotated[Path, typer.Option(help="Folder of report and generations; the same command goes on in it.")]
+Adapter = Annotated[str | None, typer.Option(help="Folder of an adapter in peft's format, on in every answer.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Ask as turns of a conversation.")]
 Sweep = Annotated[bool, typer.Option("--threshold-sweep", help="Run diffusion at thresholds from 0.5 to 0.99 too.")]
 NoLikelihood = Annotated[bool, typer.Option("--no-likelihood", help="Leave out NLL and NELBO of the right answers.")]
@@ -49,9 +51,9 @@ def evaluate(
     model: Checkpoint = None, tasks: Tasks = ["procedural"], modes: Modes = None, limit: Limit = 50, seed: Seed = 1000,  # noqa: B006
     batch: Batch = 1, repeats: Repeats = 1, max_tokens: MaxTokens = None, data_dir: DataDir = None,
     out: Out = Path("evaluation"), dtype: flags.Dtype = None, device: flags.Device = None,
-    backend: flags.Backend = "auto", chat: Chat = False, threshold_sweep: Sweep = False,
-    no_likelihood: NoLikelihood = False, block_sizes: BlockSizes = None, draws: Draws = 4, plots: Plots = False,
-    allow_unsandboxed: Unsandboxed = False,
+    backend: flags.Backend = "auto", adapter: Adapter = None, drafter: flags.Drafter = None, chat: Chat = False,
+    threshold_sweep: Sweep = False, no_likelihood: NoLikelihood = False, block_sizes: BlockSizes = None,
+    draws: Draws = 4, plots: Plots = False, allow_unsandboxed: Unsandboxed = False,
 ) -> None:  # fmt: skip
     """Measure every mode of a checkpoint: accuracy, tokens per forward, acceptance, speed, likelihood."""
     from trimode.api import load
@@ -63,7 +65,9 @@ def evaluate(
         likelihood=not no_likelihood, block_sizes=whole_numbers(block_sizes), draws=draws, plots=plots,
         allow_unsandboxed=allow_unsandboxed,
     )  # fmt: skip
-    show(run(load(model, dtype=dtype, device=device, backend=backend), plan, out))
+    llm = load(model, dtype=dtype, device=device, backend=backend)
+    chosen = flags.load_adapters(llm, [adapter] if adapter else None, drafter)
+    show(run(llm, replace(plan, adapter=chosen.get("adapter")), out))
 
 
 def run(llm: Any, plan: "Plan", out: Path) -> "Evaluation":

@@ -21,13 +21,13 @@ class Completion:
     forwards: dict[str, int]  # by kind, and their `total`
     tokens_per_forward: float
     acceptance_length: float | None  # tokens per verify forward, bonus included; None where nothing was verified
-    acceptance: tuple[tuple[int, int], ...] | None  # by place in a verify forward: guesses verified, and accepted
+    acceptance: tuple[tuple[int, int, int], ...] | None  # by place in a verify forward: verified, reached, accepted
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        pairs = None if self.acceptance is None else [list(pair) for pair in self.acceptance]
-        return asdict(self) | {"token_ids": list(self.token_ids), "acceptance": pairs}
+        places = None if self.acceptance is None else [list(place) for place in self.acceptance]
+        return asdict(self) | {"token_ids": list(self.token_ids), "acceptance": places}
 
 
 def completion(request: Request) -> Completion:
@@ -46,6 +46,9 @@ def completion(request: Request) -> Completion:
         forwards={kind: counts.forwards[kind] for kind in KINDS if counts.forwards[kind]} | {"total": total},
         tokens_per_forward=len(answer) / total if total else 0.0,
         acceptance_length=counts.tokens["verify"] / verified if verified else None,
-        acceptance=tuple((n, counts.accepted[place]) for place, n in sorted(counts.verified.items())) or None,
+        acceptance=tuple(
+            (n, counts.reached[place], counts.accepted[place]) for place, n in sorted(counts.verified.items())
+        )
+        or None,
         seconds=request.seconds,
     )

@@ -24,7 +24,8 @@ class Counts:
     tokens: Counter[Kind] = field(default_factory=Counter)  # emitted by forwards of a kind
     prefill_parts: int = 0
     verified: Counter[int] = field(default_factory=Counter)  # guesses, by their place in a verify forward, from 0
-    accepted: Counter[int] = field(default_factory=Counter)  # those of them that held, with all before them
+    reached: Counter[int] = field(default_factory=Counter)  # those of them before which all held
+    accepted: Counter[int] = field(default_factory=Counter)  # those of these that held themselves
 
     def add_part(self, kind: Kind) -> None:
         """Count a forward that committed without being read: apart for a prompt, with the others later. Mutates."""
@@ -33,14 +34,11 @@ class Counts:
         else:
             self.forwards[kind] += 1
 
-    def add_guesses(self, n_guesses: int, n_made: int, n_taken: int) -> None:
-        """Count the guesses of a forward that made n_made tokens, of which the text took n_taken. Mutates.
-
-        What was guessed beyond the end of the text counts as neither verified nor accepted.
-        """
-        judged = min(n_guesses, n_taken) if n_taken < n_made else n_guesses
-        self.verified.update(range(judged))
-        self.accepted.update(range(min(judged, n_made - 1)))
+    def add_guesses(self, n_guesses: int, n_made: int) -> None:
+        """Count the guesses of a forward that made n_made tokens: all but the last are guesses that held. Mutates."""
+        self.verified.update(range(n_guesses))
+        self.reached.update(range(min(n_guesses, n_made)))
+        self.accepted.update(range(min(n_guesses, n_made - 1)))
 
 
 @dataclass(slots=True, eq=False)

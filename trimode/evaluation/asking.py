@@ -11,7 +11,9 @@ from trimode.evaluation.infilling import laid_out
 from trimode.evaluation.plan import ModeSpec, Plan
 from trimode.evaluation.records import Record
 from trimode.evaluation.suites import Item, Suite
+from trimode.numerics.parameters import PARAMETERS
 
+PLAIN = {name: item.default for name, item in PARAMETERS.items()}
 WARM = 8  # tokens written before anything is timed: the first call of each shape pays for its kernels
 
 
@@ -70,7 +72,7 @@ def ask(llm: LLM, spec: ModeSpec, group: Sequence[Asked], plan: Plan) -> tuple[l
     """Answers of a group together in one engine, and the wall seconds per item: of a group, its share."""
     engine = llm.engine(max_running=plan.batch)
     requests = [
-        llm.submit(engine, one.tokens, stop=one.item.stop, max_tokens=_most(plan, one.item), **_options(spec))
+        llm.submit(engine, one.tokens, stop=one.item.stop, max_tokens=_most(plan, one.item), **_options(spec, plan))
         for one in group
     ]
     start = time.perf_counter()
@@ -80,16 +82,17 @@ def ask(llm: LLM, spec: ModeSpec, group: Sequence[Asked], plan: Plan) -> tuple[l
     return [completion(request) for request in requests], seconds / len(group)
 
 
-def warm(llm: LLM, spec: ModeSpec, one: Asked) -> None:
+def warm(llm: LLM, spec: ModeSpec, one: Asked, plan: Plan) -> None:
     """A few tokens that nobody counts. Says what is wrong with a mode before anything else is run."""
     try:
-        llm.generate(one.tokens, max_tokens=WARM, **_options(spec))
+        llm.generate(one.tokens, max_tokens=WARM, **_options(spec, plan))
     except InvalidInput as error:
         raise InvalidInput(f"mode {spec.name}: {error}") from None
 
 
-def _options(spec: ModeSpec) -> Any:
-    return {"temperature": 0.0, "mode": spec.mode, **spec.options}
+def _options(spec: ModeSpec, plan: Plan) -> Any:
+    """Greedy unless the mode says otherwise: what a checkpoint asks for by itself would differ between checkpoints."""
+    return {**PLAIN, "mode": spec.mode, "adapter": plan.adapter, **spec.options}
 
 
 def _most(plan: Plan, item: Item) -> int:

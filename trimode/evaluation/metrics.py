@@ -31,7 +31,7 @@ class Answer:
     seconds: float
     correct: bool | None = None  # None: not judged
     verify_tokens: int = 0  # made by verify forwards, the one after the accepted guesses included
-    positions: tuple[tuple[int, int], ...] = ()  # (verified, accepted) of the first guess of every draft, second, ...
+    positions: tuple[tuple[int, int, int], ...] = ()  # of the first guess of all drafts, the second, ...
     same_as_ar: bool | None = None  # token for token; None: there is no answer of `ar` to compare with
 
 
@@ -46,24 +46,25 @@ class Bounds(TypedDict):
 class Position(TypedDict):
     """The i-th guess of a draft, i from 1, over all answers; a draft is what one verify forward verifies.
 
-    Drafts differ in length: `of_verified` leaves out those too short to have such a guess; `of_drafts` counts them as
-    not accepted, and its sum over all positions is the mean number of guesses accepted.
+    Drafts differ in length: `of_drafts` counts those too short to have such a guess as not accepted, and its sum over
+    all positions is the mean number of guesses accepted; `of_reached` is the chance of a guess once all before it held.
     """
 
     position: int
     verified: int  # drafts that had such a guess
-    accepted: int  # drafts where it and all guesses before it held
-    of_verified: float
+    reached: int  # those of them where all guesses before it held
+    accepted: int  # those of these where it held, too
+    of_reached: float | None  # None where no draft came so far
     of_drafts: float
 
 
 class Measures(TypedDict):
-    """The part of a row that follows from its answers. None: nothing was judged, verified, timed or compared."""
+    """The part of a row that follows from its answers. None: nothing was judged, run, verified, timed or compared."""
 
     n: int
     n_judged: int
     accuracy: Bounds | None
-    tokens_per_forward: Bounds
+    tokens_per_forward: Bounds | None
     acceptance_length: Bounds | None
     acceptance: list[Position]
     tokens_per_second: float | None
@@ -89,18 +90,17 @@ class Report(TypedDict):
 
 
 def measured(answers: Sequence[Answer]) -> Measures:
-    """Everything a row holds, of the answers of one task in one setting. Raises InvalidInput for none."""
+    """Everything a row holds, of the answers of one task in one setting; there may be none."""
     judged = [answer.correct for answer in answers if answer.correct is not None]
-    length, same = acceptance_length(answers), identical_share(answers)
     seconds = sum(answer.seconds for answer in answers)
     return Measures(
         n=len(answers), n_judged=len(judged),
         accuracy=_bounds(share(sum(judged), len(judged)) if judged else None),
-        tokens_per_forward=bounds(tokens_per_forward(answers)),
-        acceptance_length=_bounds(length), acceptance=acceptance_by_position(answers),
+        tokens_per_forward=_bounds(tokens_per_forward(answers)),
+        acceptance_length=_bounds(acceptance_length(answers)), acceptance=acceptance_by_position(answers),
         tokens_per_second=sum(answer.tokens for answer in answers) / seconds if seconds else None,
         characters_per_second=sum(answer.characters for answer in answers) / seconds if seconds else None,
-        identical_to_ar=_bounds(same),
+        identical_to_ar=_bounds(identical_share(answers)),
     )  # fmt: skip
 
 
@@ -113,10 +113,14 @@ def _bounds(interval: Interval | None) -> Bounds | None:
     return None if interval is None else bounds(interval)
 
 
-def tokens_per_forward(answers: Sequence[Answer], convention: str = "trimode") -> Interval:
-    """Sum of tokens over sum of forwards; the interval is over items. Of another convention: docs/counting.md."""
+def tokens_per_forward(answers: Sequence[Answer], convention: str = "trimode") -> Interval | None:
+    """Sum of tokens over sum of forwards, the interval over items that had any; None where none had.
+
+    Other conventions: docs/counting.md.
+    """
     costs = [Cost(tokens=answer.tokens, forwards=answer.forwards) for answer in answers]
-    return ratio([cost.tokens for cost in costs], [counted(convention, cost) for cost in costs])
+    some = [(cost.tokens, n) for cost in costs if (n := counted(convention, cost))]
+    return ratio([tokens for tokens, _ in some], [n for _, n in some]) if some else None
 
 
 def acceptance_length(answers: Sequence[Answer]) -> Interval | None:
@@ -131,15 +135,15 @@ def acceptance_by_position(answers: Sequence[Answer]) -> list[Position]:
     """How many guesses held at each place of a draft; empty where nothing was verified."""
     longest = max((len(answer.positions) for answer in answers), default=0)
     totals = [
-        [sum(answer.positions[i][part] for answer in answers if i < len(answer.positions)) for part in (0, 1)]
+        [sum(answer.positions[i][part] for answer in answers if i < len(answer.positions)) for part in range(3)]
         for i in range(longest)
     ]
     return [
         Position(
-            position=i + 1, verified=verified, accepted=accepted,
-            of_verified=accepted / verified, of_drafts=accepted / totals[0][0],
+            position=i + 1, verified=verified, reached=reached, accepted=accepted,
+            of_reached=accepted / reached if reached else None, of_drafts=accepted / totals[0][0],
         )
-        for i, (verified, accepted) in enumerate(totals) if verified
+        for i, (verified, reached, accepted) in enumerate(totals) if verified
     ]  # fmt: skip
 
 

@@ -45,6 +45,7 @@ class Plan:
     batch: int = option(1, "requests in one engine at once; speeds are then those of the batch", low=1)
     repeats: int = option(1, "every answer is timed so often", low=1)
     max_tokens: int | None = option(None, "tokens of an answer at most (default: what its task asks for)", low=1)
+    adapter: str | None = None  # name of a loaded one, on in every answer; a loaded drafter drafts in any case
     chat: bool = False  # prompts as turns of a conversation
     threshold_sweep: bool = False  # diffusion at every threshold of SWEEP as well
     likelihood: bool = True  # of the reference answers
@@ -74,6 +75,14 @@ def specs(plan: Plan, config: ModelConfig) -> list[ModeSpec]:
     for spec in found.values():
         build(spec.mode, config, **{key: v for key, v in spec.options.items() if key not in PARAMETERS})
     return list(found.values())
+
+
+def bound_sizes(plan: Plan, config: ModelConfig) -> tuple[int, ...]:
+    """Block sizes of the NELBO. Raises InvalidInput for one the context cannot hold: its canvases would fill memory."""
+    sizes = plan.block_sizes or (config.block_size or 1,)
+    if max(sizes) > config.context_length:
+        raise InvalidInput(f"a block size of the NELBO is {max(sizes)}, allowed is 1 to {config.context_length}")
+    return sizes
 
 
 def parse_mode(text: str, config: ModelConfig | None = None) -> ModeSpec:

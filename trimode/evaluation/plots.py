@@ -42,7 +42,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:
     checkpoint, looks, made = str(report["checkpoint"]), _looks(rows), []
     for task in _overview(rows):
         own, ending = [row for row in rows if row["task"] == task], re.sub(r"\W+", "-", task)
-        if any(row["accuracy"] for row in own):
+        if any(map(_has_both, own)):
             made.append(accuracy_and_speed(own, checkpoint, looks, folder / f"accuracy-{ending}.png"))
         if any(row["acceptance"] for row in own):
             made.append(acceptance(own, checkpoint, looks, folder / f"acceptance-{ending}.png"))
@@ -56,7 +56,7 @@ def accuracy_and_speed(rows: Sequence[Row], checkpoint: str, looks: Mapping[str,
 
     def paint(figure: Any) -> None:
         axis = figure.subplots()
-        judged = [row for row in rows if row["accuracy"]]
+        judged = [row for row in rows if _has_both(row)]
         for key in dict.fromkeys(map(_key, judged)):
             _sweep(axis, [row for row in judged if _key(row) == key], looks[key])
         axis.set(xlabel="tokens per forward", ylabel="accuracy, %")
@@ -69,7 +69,7 @@ def accuracy_and_speed(rows: Sequence[Row], checkpoint: str, looks: Mapping[str,
 
 
 def acceptance(rows: Sequence[Row], checkpoint: str, looks: Mapping[str, Look], out: Path) -> Path:
-    """One task: which share of the guesses at every place of a draft held, with all before them."""
+    """One task: in which share of all drafts the guesses held up to a place, and how often each did once reached."""
 
     def paint(figure: Any) -> None:
         axis = figure.subplots()
@@ -77,14 +77,14 @@ def acceptance(rows: Sequence[Row], checkpoint: str, looks: Mapping[str, Look], 
         for row in drafting:
             look, length = looks[_key(row)], row["acceptance_length"]
             label = look.name + (f", {length['value']:.2f} tokens per verify forward" if length else "")
-            places = [place for place in row["acceptance"] if place["verified"] >= FEWEST]
+            places = [place for place in row["acceptance"] if place["reached"] >= FEWEST]
             at, drawn = [place["position"] for place in row["acceptance"]], {"color": look.colour, "markersize": 4}
             axis.plot(at, [100 * p["of_drafts"] for p in row["acceptance"]], marker=look.marker, label=label, **drawn)
-            axis.plot([p["position"] for p in places], [100 * p["of_verified"] for p in places], "--", **drawn)
+            axis.plot([p["position"] for p in places], [100 * (p["of_reached"] or 0) for p in places], "--", **drawn)
         axis.set(xlabel="place of the guess in its draft", ylabel="accepted, %", ylim=(0, 102))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(loc="best", fontsize=9)
-        note = f"solid: of all drafts; dashed: of those that had this guess, if at least {FEWEST}"
+        note = f"solid: of all drafts; dashed: of those where all guesses before held, if at least {FEWEST}"
         _title(axis, f"Acceptance by position, {rows[0]['task']}", checkpoint, drafting, note)
 
     return _picture(out, (8.0, 5.2), paint)
@@ -123,7 +123,7 @@ def by_task(rows: Sequence[Row], checkpoint: str, looks: Mapping[str, Look], out
 def _sweep(axis: Any, rows: Sequence[Row], look: Look) -> None:
     """The rows of one line in order of their thresholds, each once, or one point."""
     ordered = [row for _, row in sorted({row["threshold"] or 0.0: row for row in rows}.items())]
-    speeds = [row["tokens_per_forward"] for row in ordered]
+    speeds = [row["tokens_per_forward"] for row in ordered if row["tokens_per_forward"]]
     shares = [row["accuracy"] for row in ordered if row["accuracy"]]
     x, y = [each["value"] for each in speeds], [100 * each["value"] for each in shares]
     axis.errorbar(
@@ -155,9 +155,14 @@ def _errors(bounds: Sequence[Bounds], scale: float) -> list[list[float]]:
     return [below, [scale * max(each["high"] - each["value"], 0.0) for each in bounds]]
 
 
+def _has_both(row: Row) -> bool:
+    """Whether it was judged and run, so that it is a point of accuracy and speed."""
+    return bool(row["accuracy"] and row["tokens_per_forward"])
+
+
 def _key(row: Row) -> str:
-    """A setting without its threshold: what the rows of a line share."""
-    return re.sub(r"confidence_threshold=[^,]*,?", "", row["setting"]).rstrip(":,")
+    """A setting without its threshold: what the rows of a line share. `none` is another way of filling, so no point."""
+    return re.sub(r"confidence_threshold=(?!none)[^,]*,?", "", row["setting"]).rstrip(":,")
 
 
 def _looks(rows: Sequence[Row]) -> dict[str, Look]:

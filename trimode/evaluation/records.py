@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from trimode.errors import InvalidInput, StorageError
 
 PLAN, GENERATIONS = "plan.json", "generations.jsonl"
+FORMAT = 2  # of a record: a run never goes on among records of another
 Record = dict[str, Any]
 Name = tuple[str, str, str]  # mode, task, key
 
@@ -78,11 +79,11 @@ def closed_quietly(file: BinaryIO) -> None:
 
 def same_plan(out: Path, facts: Mapping[str, Any]) -> None:
     """Write what this run is, or compare it with what began the folder."""
-    path = out / PLAN
+    path, generations = out / PLAN, out / GENERATIONS
     now = json.loads(json.dumps(facts))
+    is_empty = not (generations.is_file() and generations.stat().st_size)
     if not path.exists():
-        generations = out / GENERATIONS
-        if generations.is_file() and generations.stat().st_size:
+        if not is_empty:
             raise InvalidInput(f"--out {out} holds {GENERATIONS} without the {PLAN} of an evaluation, choose another")
         write(path, json.dumps(now, indent=2) + "\n")
         return
@@ -90,7 +91,10 @@ def same_plan(out: Path, facts: Mapping[str, Any]) -> None:
         before = json.loads(path.read_text("utf-8"))
     except ValueError:
         raise InvalidInput(f"{path} is not the plan of an evaluation, choose another --out") from None
-    if differing := list(differences(before, now)):
+    differing = list(differences(before, now))
+    if differing and is_empty and isinstance(before, dict) and before.keys() == now.keys():
+        write(path, json.dumps(now, indent=2) + "\n")  # it was refused, or stopped, before its first answer
+    elif differing:
         raise InvalidInput(f"--out {out} holds another evaluation: {'; '.join(differing[:3])}; choose another folder")
 
 

@@ -72,29 +72,31 @@ def grouped(picked: Mapping[tuple[str, str], Sequence[Record]], tasks: Sequence[
 
 
 def line(task: str, spec: ModeSpec, config: ModelConfig, records: Sequence[Record], plain: Sequence[Record]) -> Line:
-    """The row of these records; `plain` are those of `ar` on the same items, or nothing."""
+    """The row of these records; `plain` are those of `ar` on the same items, or nothing. All may have been refused."""
     baseline = plain if spec.name != AR else [None] * len(records)
     pairs = list(zip(records, baseline or [None] * len(records), strict=True))
     kept = [(record, other) for record, other in pairs if "refused" not in record or record["verdict"] is not None]
     measures = measured([answer(record, other) for record, other in kept])
     asked = [record for record in records if "refused" not in record]
-    repeats = range(min(len(record["seconds"]) for record in asked))
-    seconds = [sum(record["seconds"][repeat] for record in asked) for repeat in repeats]
-    tokens, characters = sum(r["completion_tokens"] for r in asked), sum(len(r["text"]) for r in asked)
     decoder: Any = build(spec.mode, config, **{k: v for k, v in spec.options.items() if k not in PARAMETERS})
     placing = {
         "task": task, "setting": spec.name, "mode": spec.mode,
         "placement": getattr(decoder, "placement", None), "threshold": getattr(decoder, "confidence_threshold", None),
     }  # fmt: skip
-    speeds = {
-        "tokens_per_second": median(tokens / s for s in seconds),
-        "characters_per_second": median(characters / s for s in seconds),
-    }
-    more = {
-        "refused": len(records) - len(asked), "tokens": tokens, "forwards": total_forwards(asked),
-        "speeds": [tokens / s for s in seconds], "difference_to_ar": difference(kept),
+    more = {"refused": len(records) - len(asked), "difference_to_ar": difference(kept)}
+    return cast(Line, placing | measures | costs(asked) | more)
+
+
+def costs(records: Sequence[Record]) -> dict[str, Any]:
+    """Tokens, forwards and speeds of answers together; without answers there is no speed."""
+    tokens, characters = sum(r["completion_tokens"] for r in records), sum(len(r["text"]) for r in records)
+    repeats = range(min((len(record["seconds"]) for record in records), default=0))
+    seconds = [sum(record["seconds"][repeat] for record in records) for repeat in repeats]
+    return {
+        "tokens": tokens, "forwards": total_forwards(records), "speeds": [tokens / s for s in seconds],
+        "tokens_per_second": median(tokens / s for s in seconds) if seconds else None,
+        "characters_per_second": median(characters / s for s in seconds) if seconds else None,
     }  # fmt: skip
-    return cast(Line, placing | measures | speeds | more)
 
 
 def answer(record: Record, plain: Record | None) -> Answer:
@@ -106,7 +108,7 @@ def answer(record: Record, plain: Record | None) -> Answer:
         tokens=record["completion_tokens"], forwards=record["forwards"], characters=len(record["text"]),
         seconds=median(record["seconds"]), correct=record["verdict"],
         verify_tokens=round((record["acceptance_length"] or 0.0) * verifying),
-        positions=tuple((pair[0], pair[1]) for pair in record["acceptance"] or ()),
+        positions=tuple((place[0], place[1], place[2]) for place in record["acceptance"] or ()),
         same_as_ar=None if plain is None or "refused" in plain else record["token_ids"] == plain["token_ids"],
     )  # fmt: skip
 
@@ -143,9 +145,12 @@ def areas(lines: Sequence[Line]) -> dict[str, float]:
 
 def _points(judged: Sequence[tuple[Line, float]]) -> Iterator[tuple[float, float]]:
     for row, value in judged:
-        is_plain = row["setting"] in (row["mode"], f"{row['mode']}:confidence_threshold={row['threshold']}")
-        if row["threshold"] is not None and is_plain:
-            yield row["tokens_per_forward"]["value"], value
+        speed, names = (
+            row["tokens_per_forward"],
+            (row["mode"], f"{row['mode']}:confidence_threshold={row['threshold']}"),
+        )
+        if speed and row["threshold"] is not None and row["setting"] in names:
+            yield speed["value"], value
 
 
 def _found(there: Mapping[Name, Record], mode: str, task: str, key: str) -> Record:

@@ -16,10 +16,10 @@ from trimode.errors import InvalidInput
 from trimode.evaluation.asking import Asked, answered, ask, asked, refusal, refused, warm
 from trimode.evaluation.infilling import layout
 from trimode.evaluation.origin import checkpoint_name, origin
-from trimode.evaluation.plan import ModeSpec, Plan, specs
-from trimode.evaluation.records import Record, Records, opened
+from trimode.evaluation.plan import ModeSpec, Plan, bound_sizes, specs
+from trimode.evaluation.records import FORMAT, Record, Records, opened
 from trimode.evaluation.report import Evaluation
-from trimode.evaluation.results import put_together, save
+from trimode.evaluation.results import put_together, references, save
 from trimode.evaluation.suites import Suite, suites
 
 __all__ = ["Plan", "Silent", "Tell", "evaluate"]
@@ -63,15 +63,17 @@ def evaluate(
     if plan.plots and find_spec("matplotlib") is None:
         raise InvalidInput("plots need matplotlib: pip install 'trimode[train]'")
     modes = specs(plan, llm.model.config)
+    bound_sizes(plan, llm.model.config)
     chosen = own or suites(plan.tasks, plan.data_dir, chat=plan.chat, allow_unsandboxed=plan.allow_unsandboxed)
     everything = [one for suite in chosen for one in prompts(llm, plan, suite)]
     facts = description(llm, plan, modes, everything)
     with opened(out, facts, tell.note) as records:
         generate(llm, plan, modes, everything, records, tell)
         tell.note("all answers are there, now the report")
-        name = checkpoint_name(llm)
+        likely = references(llm, plan, everything, facts, out) if plan.likelihood else []
+        name = checkpoint_name(llm, plan.adapter)
         about = {"checkpoint": name, "date": date.today().isoformat(), "command": command, **facts}
-        made = put_together(llm, plan, modes, everything, records.there, about)
+        made = put_together(llm.model.config, modes, everything, records.there, likely, about)
         save(made, out, plots=plan.plots)
     return made
 
@@ -94,7 +96,8 @@ def prompts(llm: LLM, plan: Plan, suite: Suite) -> list[Asked]:
 def description(llm: LLM, plan: Plan, modes: Sequence[ModeSpec], everything: Sequence[Asked]) -> dict[str, Any]:
     """All that the answers and their times depend on, the prompts themselves as a digest."""
     said = json.dumps([[*_name(one), one.tokens, one.item.max_tokens, one.item.stop] for one in everything])
-    return origin(llm) | {
+    return origin(llm, plan.adapter) | {
+        "format": FORMAT,
         "tasks": list(dict.fromkeys(one.suite.name for one in everything)),
         "modes": [spec.name for spec in modes],
         "limit": plan.limit, "seed": plan.seed, "batch": plan.batch, "repeats": plan.repeats,
@@ -117,7 +120,7 @@ def generate(
         if any(askable.values()) and not is_warm:
             is_warm = True
             for spec in modes:
-                warm(llm, spec, next(one for ones in askable.values() for one in ones))
+                warm(llm, spec, next(one for ones in askable.values() for one in ones), plan)
         for record in interleaved(llm, plan, modes, askable):
             records.append(record)
             tell.advance(len(records.there), total, record["task"])

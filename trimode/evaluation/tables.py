@@ -6,6 +6,7 @@ from trimode.evaluation.metrics import Bounds
 from trimode.evaluation.report import AR, Evaluation, Line
 
 BASELINE = "prompt_lookup"
+PARTS = ("weights", "adapter", "drafter")
 POSITIONS = 16  # of a draft, in the table by position
 Cell = tuple[str, Callable[[Line, dict[str, Line]], str]]
 
@@ -14,7 +15,7 @@ COLUMNS: tuple[Cell, ...] = (
     ("n", lambda row, others: str(row["n"]) + (f" ({row['refused']} refused)" if row["refused"] else "")),
     ("accuracy %", lambda row, others: _percent(row["accuracy"])),
     ("points to ar", lambda row, others: _points(row["difference_to_ar"])),
-    ("tokens/forward", lambda row, others: f"{row['tokens_per_forward']['value']:.2f}"),
+    ("tokens/forward", lambda row, others: _number(row["tokens_per_forward"])),
     ("acceptance length", lambda row, others: _number(row["acceptance_length"])),
     ("tokens/s", lambda row, others: _speed(row["tokens_per_second"])),
     ("x ar", lambda row, others: _times(row, others.get(AR))),
@@ -50,7 +51,7 @@ def about(report: Evaluation) -> str:
     """Checkpoint, software, machine and plan."""
     facts = report["about"]
     lines = [
-        f"- weights: SHA-256 {facts['weights_sha256']}",
+        *(f"- {part}: SHA-256 {facts[key]}" for part in PARTS if facts.get(key := f"{part}_sha256")),
         f"- trimode {facts['version']}, {facts['dtype']}, backend {facts['backend']} on {facts['device']}, "
         f"{facts['threads']} threads",
         f"- machine: {facts['machine']}",
@@ -67,17 +68,18 @@ def grid(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def positions(rows: Sequence[Line]) -> list[str]:
-    """Acceptance by position, a row per mode that verifies; all its drafts are the base, shorter ones included."""
+    """Acceptance by position, a row per mode that verifies: of all its drafts, and of those that came so far."""
     some = [row for row in rows if row["acceptance"]]
     if not some:
         return []
     width = min(max(len(row["acceptance"]) for row in some), POSITIONS)
-    body = []
-    for row in some:
-        shares = [f"{100 * place['of_drafts']:.0f}" for place in row["acceptance"][:width]]
-        body.append([row["setting"], *shares, *[""] * (width - len(shares))])
     head = ["mode", *map(str, range(1, width + 1))]
-    return ["Drafts whose guesses held up to each position, % of all drafts:", grid(head, body)]
+    of_drafts = [[row["setting"], *_filled([p["of_drafts"] for p in row["acceptance"]], width)] for row in some]
+    of_reached = [[row["setting"], *_filled([p["of_reached"] for p in row["acceptance"]], width)] for row in some]
+    return [
+        "Drafts whose guesses held up to each position, % of all drafts, shorter ones included:", grid(head, of_drafts),
+        "Guesses that held at each position, % of those before which all held:", grid(head, of_reached),
+    ]  # fmt: skip
 
 
 def likelihood(report: Evaluation) -> list[str]:
@@ -125,6 +127,12 @@ def _points(difference: Bounds | None) -> str:
         return "-"
     value, low, high = (100 * difference[name] for name in ("value", "low", "high"))
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _filled(shares: Sequence[float | None], width: int) -> list[str]:
+    """Cells of a row, in percent, the last of them empty."""
+    cells = ["-" if share is None else f"{100 * share:.0f}" for share in shares[:width]]
+    return cells + [""] * (width - len(cells))
 
 
 def _number(bounds: Bounds | None) -> str:
