@@ -1,28 +1,27 @@
-"""Our modes as a model of lm-evaluation-harness: its tasks ask, they answer. Knows its interface, and none of its tasks.
+"""Our modes as a model of lm-evaluation-harness: its tasks ask, they answer. Knows its interface, none of its tasks.
 
-lm-eval looks for no plug-ins (0.4.13 knows the models of its own table and what an import has registered), so
-`python -m trimode.evaluation.harness` registers the model `trimode` and goes on in lm-eval's own command line.
-docs/harness.md has the arguments.
+lm-eval looks for no plug-ins (0.4.13 has the models of its own table and those an import has registered), so
+`python -m trimode.evaluation.harness` registers `trimode` and goes on in lm-eval's own command line: docs/harness.md.
 """
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from trimode.api import LLM, Completion, completion, load
 from trimode.decoding import build, default_mode
 from trimode.errors import InvalidInput, TrimodeError
+from trimode.evaluation.harness_words import check_flags, generation_options, new_file, requests_at_once
 from trimode.evaluation.scoring import Text, score
-from trimode.numerics.parameters import PARAMETERS
 from trimode.tokenizer import Message
 
 NAME = "trimode"
-AUTO = 64  # requests in an engine for batch_size=auto
-LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # the first given holds
 LEFT_OUT = ("text", "token_ids", "seconds")  # of a completion: in lm-eval's samples, or not one request's own
 
 
@@ -62,6 +61,7 @@ class Harness:
             self.llm.load_drafter(drafter)
         self.bos = self.tokenizer.backend.token_to_id(self.tokenizer.bos_token)
         begins = self.tokenizer.backend.encode("", add_special_tokens=True).ids[:1]
+        check_flags(add_bos_token=add_bos_token, truncate=truncate)
         self.adds_bos = bool(begins == [self.bos] if add_bos_token is None else add_bos_token)
         self.stats = None if stats is None else new_file(Path(stats))
 
@@ -111,7 +111,7 @@ class Harness:
             tokens = self._fitted(self.tok_encode(context), room)
             request = self.llm.submit(engine, tokens, mode=self.mode, adapter=self.adapter, **self.decoder, **options)
             queued[request.id] = (index, request)
-        with progress(len(requests), "generate_until", disable_tqdm) as bar:
+        with tqdm(total=len(requests), desc="generate_until", disable=disable_tqdm) as bar:
             while not engine.is_idle:
                 for event in (event for event in engine.step() if event.finish is not None):
                     index, request = queued[event.request]
@@ -141,15 +141,14 @@ class Harness:
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **_: Any
     ) -> list[tuple[float, bool]]:
-        """(log p in nats, is greedy) of continuations. lm-eval's base calls it with the ids of context and continuation,
-        for tasks of kind `loglikelihood`."""
+        """(log p in nats, is greedy) of continuations, which lm-eval's `loglikelihood` has cut from their contexts."""
         texts = [
             Text(tokens=tuple(self._fitted([*context, *end], self.max_length + 1)), n_scored=len(end))
             for _, context, end in requests
         ]
         adapter = None if self.adapter is None else self.llm.adapters[self.adapter]
         answers = []
-        with progress(len(texts), "loglikelihood", disable_tqdm) as bar:
+        with tqdm(total=len(texts), desc="loglikelihood", disable=disable_tqdm) as bar:
             scored = score(self.llm.served, texts, self.batch_size, adapter)
             for (pair, _, _), answer in zip(requests, scored, strict=True):
                 answers.append(answer)
@@ -176,53 +175,6 @@ class Harness:
                 file.write(json.dumps(line) + "\n")
 
 
-def generation_options(given: Mapping[str, Any], max_gen_toks: int) -> dict[str, Any]:
-    """lm-eval's generation_kwargs as options of `LLM.generate`. Greedy unless a temperature is given.
-
-    Raises InvalidInput for a name that is not known, or `do_sample` without a temperature.
-    """
-    for name in given:
-        if name not in (*LENGTHS, "until", "do_sample", *PARAMETERS):
-            allowed = ", ".join(("until", "max_gen_toks", "do_sample", *PARAMETERS))
-            raise InvalidInput(f"generation_kwargs holds {name!r}, allowed are {allowed}")
-    until = given.get("until") or []
-    lengths = [given[name] for name in LENGTHS if given.get(name) is not None]
-    options = {name: value for name, value in given.items() if name in PARAMETERS}
-    temperature, do_sample = options.get("temperature") or 0.0, given.get("do_sample")
-    if do_sample and temperature == 0:
-        raise InvalidInput("generation_kwargs asks for do_sample with no temperature, allowed is one above 0")
-    options["temperature"] = 0.0 if do_sample is False else temperature
-    stop = [text for text in ([until] if isinstance(until, str) else until) if text != ""]
-    return {**options, "stop": stop, "max_tokens": lengths[0] if lengths else max_gen_toks}
-
-
-def requests_at_once(batch_size: int | str, most: int | None) -> int:
-    """lm-eval's batch sizes: a number, its digits, or `auto`."""
-    if str(batch_size).startswith("auto"):
-        return most or AUTO
-    if not str(batch_size).isdecimal() or int(batch_size) < 1:
-        raise InvalidInput(f"batch_size is {batch_size!r}, allowed is auto, or at least 1")
-    return int(batch_size)
-
-
-def new_file(path: Path) -> Path:
-    """An empty file that was not there."""
-    try:
-        path.open("x").close()
-    except OSError as error:
-        raise InvalidInput(
-            f"stats is {path}, allowed is a new file in a folder that is there ({error.strerror})"
-        ) from None
-    return path
-
-
-def progress(total: int, what: str, disable: bool) -> Any:
-    """lm-eval's kind of progress bar."""
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc=what, disable=disable)
-
-
 @cache
 def model_class() -> type[Any]:
     """`Harness` on lm-eval's base class. Raises InvalidInput where lm-eval is not installed."""
@@ -236,10 +188,10 @@ def model_class() -> type[Any]:
 def register() -> None:
     """Make `trimode` a name for lm-eval's `--model` and `simple_evaluate`, in this process."""
     kind = model_class()
-    import lm_eval.models  # noqa: F401, or lm-eval would take ours for all there are
-    from lm_eval.api.registry import model_registry
+    import lm_eval.models  # noqa: F401  # before ours, or lm-eval takes ours for all there are
+    from lm_eval.api.registry import register_model
 
-    model_registry.register(NAME, target=kind)
+    register_model(NAME)(kind)
 
 
 def main() -> None:
@@ -248,9 +200,9 @@ def main() -> None:
         register()
         from lm_eval.__main__ import cli_evaluate
 
-        rest = sys.argv[2:] if sys.argv[1:2] == ["run"] else sys.argv[1:]
-        if rest[:1] not in (["ls"], ["validate"]):
-            sys.argv = [sys.argv[0], "run", "--model", NAME, *rest]
+        if sys.argv[1:2] not in (["ls"], ["validate"]):
+            first = 2 if sys.argv[1:2] == ["run"] else 1
+            sys.argv[first:first] = ["--model", NAME]
         cli_evaluate()
     except TrimodeError as error:
         print(f"trimode: {error}", file=sys.stderr)

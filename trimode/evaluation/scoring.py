@@ -31,10 +31,8 @@ class Text:
 
     def __post_init__(self) -> None:
         if not 0 < self.n_scored < len(self.tokens):
-            raise InvalidInput(
-                f"{self.n_scored} of {len(self.tokens)} tokens are to be scored, allowed is 1 to {len(self.tokens) - 1}: "
-                "the first has nothing before it"
-            )
+            before = len(self.tokens) - self.n_scored
+            raise InvalidInput(f"{self.n_scored} tokens are to be scored behind {before}, both must be at least 1")
 
 
 def check_causal(config: ModelConfig) -> None:
