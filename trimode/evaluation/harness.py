@@ -182,7 +182,7 @@ def model_class() -> type[Any]:
         from lm_eval.api.model import TemplateLM
     except ImportError as error:
         raise InvalidInput(f"this needs lm-eval ({error}): pip install 'trimode[harness]'") from None
-    return type("Trimode", (Harness, TemplateLM), {})
+    return type("Trimode", (Harness, TemplateLM), {"__module__": __name__, "__doc__": Harness.__doc__})
 
 
 def register() -> None:
