@@ -6,7 +6,14 @@ import pytest
 
 from tests.models.checkpoints import refuses
 from trimode.errors import InvalidInput
-from trimode.evaluation.harness_words import AUTO, check_flags, generation_options, new_file, requests_at_once
+from trimode.evaluation.harness_words import (
+    AUTO,
+    check_flags,
+    device_here,
+    generation_options,
+    new_file,
+    requests_at_once,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +61,13 @@ def test_a_flag_that_is_neither_true_nor_false_is_refused() -> None:
     check_flags(truncate=True, add_bos_token=None)
     with refuses(InvalidInput, "truncate", "yes"):
         check_flags(truncate="yes")
+
+
+@pytest.mark.parametrize("has_cuda", [True, False])
+def test_lm_evals_default_device_means_the_best_there_is(monkeypatch: pytest.MonkeyPatch, has_cuda: bool) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_cuda)
+    assert device_here("cuda:0") == ("cuda:0" if has_cuda else None)
+    assert (device_here("cuda:1"), device_here("cpu"), device_here(None)) == ("cuda:1", "cpu", None)
 
 
 def test_statistics_go_to_a_file_that_is_not_there_yet(tmp_path: Path) -> None:

@@ -121,9 +121,10 @@ def run(folder: Path, model_args: str, *arguments: str) -> subprocess.CompletedP
         "--include_path", str(folder), "--output_path", str(folder / "out"), "--log_samples", *arguments,
     ]  # fmt: skip
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=os.environ | offline, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(command, env=os.environ | offline, capture_output=True, text=True, timeout=600, check=False)
 
 
+@pytest.mark.timeout(600)
 def test_local_tasks_run_offline_through_the_command_line(tmp_path: Path) -> None:
     llm = load()
     write_tasks(tmp_path, llm)
@@ -143,6 +144,7 @@ def test_local_tasks_run_offline_through_the_command_line(tmp_path: Path) -> Non
     assert all(line["tokens_per_forward"] == line["completion_tokens"] / line["forwards"]["total"] for line in stats)
 
 
+@pytest.mark.timeout(600)
 def test_a_chat_template_reaches_the_model_as_markup(tmp_path: Path) -> None:
     llm = load()
     write_tasks(tmp_path, llm)
@@ -153,6 +155,7 @@ def test_a_chat_template_reaches_the_model_as_markup(tmp_path: Path) -> None:
     assert written == {p: llm.chat(p, mode="ar", max_tokens=12, stop=["\n\n"]).text for p in PROMPTS}
 
 
+@pytest.mark.timeout(600)
 def test_bad_model_args_end_the_command_line_with_one_sentence(tmp_path: Path) -> None:
     write_tasks(tmp_path, load())
     ran = run(tmp_path, "mode=ar,placement=linear", "--tasks", "local_write")

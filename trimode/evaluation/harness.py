@@ -17,7 +17,7 @@ from tqdm import tqdm
 from trimode.api import LLM, Completion, completion, load
 from trimode.decoding import build, default_mode
 from trimode.errors import InvalidInput, TrimodeError
-from trimode.evaluation.harness_words import check_flags, generation_options, new_file, requests_at_once
+from trimode.evaluation.harness_words import check_flags, device_here, generation_options, new_file, requests_at_once
 from trimode.evaluation.scoring import Text, score
 from trimode.tokenizer import Message
 
@@ -49,6 +49,7 @@ class Harness:
         """
         super().__init__()
         is_loaded = isinstance(pretrained, LLM)
+        device = device_here(device)
         self.llm = pretrained if is_loaded else load(pretrained, dtype=dtype, device=device, backend=backend)
         config, self.tokenizer = self.llm.model.config, self.llm.tokenizer
         self.mode = default_mode(config) if mode is None else mode
@@ -180,8 +181,8 @@ def model_class() -> type[Any]:
     """`Harness` on lm-eval's base class. Raises InvalidInput where lm-eval is not installed."""
     try:
         from lm_eval.api.model import TemplateLM
-    except ImportError as error:
-        raise InvalidInput(f"this needs lm-eval ({error}): pip install 'trimode[harness]'") from None
+    except ImportError:
+        raise InvalidInput("lm-evaluation-harness is not there: pip install 'trimode[harness]'") from None
     return type("Trimode", (Harness, TemplateLM), {"__module__": __name__, "__doc__": Harness.__doc__})
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from trimode.errors import InvalidInput
 from trimode.numerics.parameters import PARAMETERS
 
@@ -38,6 +40,11 @@ def requests_at_once(batch_size: int | str, most: int | None) -> int:
     if not str(batch_size).isdecimal() or int(batch_size) < 1:
         raise InvalidInput(f"batch_size is {batch_size!r}, allowed is auto, or at least 1")
     return int(batch_size)
+
+
+def device_here(device: str | None) -> str | None:
+    """lm-eval says cuda:0 where its user says nothing; its own models then take what there is, and so do we."""
+    return None if device == "cuda:0" and not torch.cuda.is_available() else device
 
 
 def check_flags(**flags: Any) -> None:
