@@ -95,7 +95,7 @@ dataset_kwargs: {{data_files: {{test: {data}}}}}
 test_split: test
 output_type: multiple_choice
 doc_to_text: "{{{{prompt}}}}"
-doc_to_choice: ["{{{{answer}}}}", "{{{{other}}}}"]
+doc_to_choice: choices
 doc_to_target: 0
 target_delimiter: ""
 metric_list: [{{metric: acc}}]
@@ -107,7 +107,7 @@ def write_tasks(folder: Path, llm: LLM) -> None:
     """Documents whose answer is what `ar` writes, but the last, whose answer is what it does not."""
     answers = [llm.generate(prompt, mode="ar", max_tokens=12, stop=["\n\n"]).text for prompt in PROMPTS]
     answers[-1] = "never this"
-    rows = [{"prompt": p, "answer": a, "other": " zebra \u2603"} for p, a in zip(PROMPTS, answers, strict=True)]
+    rows = [{"prompt": p, "answer": a, "choices": [a, " zebra \u2603"]} for p, a in zip(PROMPTS, answers, strict=True)]
     data = folder / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name, text in (("write", WRITE), ("choose", CHOOSE)):
@@ -134,9 +134,12 @@ def test_local_tasks_run_offline_through_the_command_line(tmp_path: Path) -> Non
     (file,) = (tmp_path / "out").rglob("results_*.json")
     results = json.loads(file.read_text("utf-8"))["results"]
     assert results["local_write"]["exact_match,none"] == pytest.approx(2 / 3)
-    pairs = [(p, row["answer"], row["other"]) for p, row in zip(PROMPTS, rows(tmp_path / "data.jsonl"), strict=True)]
-    right = [by_hand(llm, prompt, a) > by_hand(llm, prompt, b) for prompt, a, b in pairs]
-    assert results["local_choose"]["acc,none"] == pytest.approx(sum(right) / 3)
+    (file,) = (tmp_path / "out").rglob("samples_local_choose_*.jsonl")
+    for line in rows(file):
+        found = [float(answer[0][0]) for answer in line["resps"]]
+        expected = [by_hand(llm, line["doc"]["prompt"], choice) for choice in line["doc"]["choices"]]
+        assert found == pytest.approx(expected, abs=1e-3)
+        assert line["acc"] == (expected[0] > expected[1])
     stats = rows(tmp_path / "stats.jsonl")
     assert [(line["task"], line["mode"], line["placement"]) for line in stats] == [
         ("local_write", "self_speculation", "linear")
