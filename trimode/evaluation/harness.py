@@ -48,12 +48,14 @@ class Harness:
         stats: a new JSONL file, one line per generation with what it has cost.
         """
         super().__init__()
-        is_loaded = isinstance(pretrained, LLM)
-        device = device_here(device)
-        self.llm = pretrained if is_loaded else load(pretrained, dtype=dtype, device=device, backend=backend)
+        if not isinstance(pretrained, LLM):
+            pretrained = load(pretrained, dtype=dtype, device=device_here(device), backend=backend)
+        self.llm: LLM = pretrained
         config, self.tokenizer = self.llm.model.config, self.llm.tokenizer
         self.mode = default_mode(config) if mode is None else mode
-        self.decoder = {name: None if value in ("none", "None") else value for name, value in decoder.items()}
+        self.decoder: dict[str, Any] = {
+            name: None if value in ("none", "None") else value for name, value in decoder.items()
+        }
         build(self.mode, config, self.llm.cost, **self.decoder)
         self.batch_size = requests_at_once(batch_size, max_batch_size)
         self.max_length, self.max_gen_toks, self.truncate = config.context_length, max_gen_toks, truncate
@@ -89,7 +91,8 @@ class Harness:
         """Token ids. Nothing in a text is special but the BOS before it and the markup of `apply_chat_template`."""
         tokens = self.tokenizer.encode_rendered(string)
         wants_bos = self.adds_bos if add_special_tokens is None else add_special_tokens
-        return [self.bos, *tokens] if wants_bos and self.bos not in (None, *tokens[:1]) else tokens
+        begins = not wants_bos or tokens[:1] == [self.bos]
+        return tokens if begins or self.bos is None else [self.bos, *tokens]
 
     def apply_chat_template(self, chat_history: Sequence[Message], add_generation_prompt: bool = True) -> str:
         """A conversation as text; without a generation prompt it ends with its last message, to be continued."""
@@ -116,8 +119,9 @@ class Harness:
             while not engine.is_idle:
                 for event in (event for event in engine.step() if event.finish is not None):
                     index, request = queued[event.request]
-                    texts[index] = request.text.sent
-                    self._record(requests[index], completion(request))
+                    done = completion(request)
+                    texts[index] = done.text
+                    self._record(requests[index], done)
                     self.cache_hook.add_partial("generate_until", requests[index].args, texts[index])
                     bar.update()
         return texts
@@ -140,7 +144,7 @@ class Harness:
         return totals
 
     def _loglikelihood_tokens(
-        self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **_: Any
+        self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **unused: Any
     ) -> list[tuple[float, bool]]:
         """(log p in nats, is greedy) of continuations, which lm-eval's `loglikelihood` has cut from their contexts."""
         texts = [
