@@ -3,7 +3,7 @@
 #   make run                               write a few texts in every mode
 #   make run PROMPT="..." MODE=diffusion   your text, one mode
 #   make test                              the tests;  make test ARGS="-k spans" for some of them
-#   make test-all                          the slow ones too
+#   make test-all                          the slow ones too, and those that need lm-evaluation-harness
 #   make dev, make check                   what a contributor needs; what must pass before a commit
 #   make clean                             remove all that make has made, .venv included
 #
@@ -38,7 +38,7 @@ run: $(VENV)/.installed-base
 test: $(VENV)/.installed-test
 	$(VENV_PYTHON) -m pytest $(ARGS)
 
-test-all: $(VENV)/.installed-test
+test-all: $(VENV)/.installed-harness
 	$(VENV_PYTHON) -m pytest -m "" --timeout=3600 $(ARGS)
 
 dev: $(VENV)/.installed-dev
@@ -70,6 +70,11 @@ $(VENV)/.installed-base: $(VENV)/constraints.txt pyproject.toml
 $(VENV)/.installed-test: $(VENV)/.installed-base
 	@echo "Installing what the tests need"
 	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test,train]'
+	@touch $@
+
+$(VENV)/.installed-harness: $(VENV)/.installed-test
+	@echo "Installing lm-evaluation-harness"
+	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test,train,harness]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-base

@@ -15,7 +15,7 @@ from recipes.tokenizer import CHAT, RESERVED, WORDS
 from tests.fakes import byte_tokenizer
 from trimode.api import check_ids
 from trimode.errors import CheckpointError, InvalidInput
-from trimode.tokenizer import FIM, MARKERS, Tokenizer
+from trimode.tokenizer import FIM, MARKERS, SIGN, Tokenizer
 
 BYTES = byte_tokenizer()
 SENTENCES = ["The quick brown fox jumps over 13 lazy dogs.\n", "def f(x):\n    return x + 10\n", "<|mask|> is one.\n"]
@@ -168,6 +168,23 @@ def test_a_special_token_of_one_character_typed_by_a_user_is_text() -> None:
     chat = templated("⏎{{ messages[0].content }}⏎", special=("⏎",))
     mark = chat.special["⏎"]
     assert chat.encode_chat(user("a⏎b")) == [mark, *chat.encode("a⏎b"), mark]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), lookalikes), min_size=1, max_size=3))
+def test_a_rendered_conversation_encodes_as_the_conversation(turns: list[tuple[str, str]]) -> None:
+    messages = [{"role": role, "content": content} for role, content in turns]
+    if any(SIGN in content for _, content in turns):
+        with pytest.raises(InvalidInput, match=r"U\+FDD0"):
+            BYTES.render_chat(messages)
+        return
+    rendered = BYTES.render_chat(messages)
+    assert BYTES.encode_rendered(rendered) == BYTES.encode_chat(messages)
+    assert all(content in rendered for _, content in turns)
+
+
+@given(lookalikes.filter(lambda text: SIGN not in text))
+def test_a_text_that_no_template_wrote_is_plain(text: str) -> None:
+    assert BYTES.encode_rendered(text) == BYTES.encode(text)
 
 
 def test_a_message_with_every_marker_is_refused() -> None:

@@ -6,7 +6,7 @@ looks like a special token, and is removed before that text is encoded.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from trimode.errors import CheckpointError, InvalidInput
 Message = Mapping[str, Any]
 FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")  # the names that Qwen and others use
 MARKERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode noncharacters: never text
+SIGN = MARKERS[0]
 
 
 class Tokenizer:
@@ -97,16 +98,39 @@ class Tokenizer:
 
     def encode_chat(self, messages: Sequence[Message], **options: Any) -> list[int]:
         """Render the chat template (with the turn of the assistant opened) and encode markup and texts apart."""
-        rendered, marker = self._render(messages, options)
         tokens: list[int] = []
-        longest_first = "|".join(map(re.escape, sorted(self.special, key=len, reverse=True)))
-        parts = re.split(f"({longest_first})(?!{marker})", rendered) if self.special else [rendered]
-        for part in parts:
-            if part in self.special:
-                tokens.append(self.special[part])
-            elif part:
-                tokens += self.encode(part.replace(marker, ""))
+        for part, is_markup in self._pieces(messages, options):
+            tokens += [self.special[part]] if is_markup else self.encode(part)
         return tokens
+
+    def render_chat(self, messages: Sequence[Message], **options: Any) -> str:
+        """The same as text, for programs that hand prompts on as texts: SIGN stands before each special token.
+
+        `encode_rendered` gives the ids of `encode_chat`.
+        """
+        pieces = list(self._pieces(messages, options))
+        if any(SIGN in part for part, _ in pieces):
+            raise InvalidInput("a message holds U+FDD0, which is no character and marks the markup of a rendered chat")
+        return "".join(SIGN * is_markup + part for part, is_markup in pieces)
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Text in which a special token is one where SIGN stands before it; any other text is plain."""
+        tokens: list[int] = []
+        for index, part in enumerate(re.split(f"{SIGN}({self._any_special})", text) if self.special else [text]):
+            tokens += [self.special[part]] if index % 2 else self.encode(part)
+        return tokens
+
+    def _pieces(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+        """The rendered template in order: a special token and True, or text that is not empty and False."""
+        rendered, marker = self._render(messages, options)
+        parts = re.split(f"({self._any_special})(?!{marker})", rendered) if self.special else [rendered]
+        for part in parts:
+            if part:
+                yield (part, True) if part in self.special else (part.replace(marker, ""), False)
+
+    @property
+    def _any_special(self) -> str:
+        return "|".join(map(re.escape, sorted(self.special, key=len, reverse=True)))
 
     def _render(self, messages: Sequence[Message], options: Mapping[str, Any]) -> tuple[str, str]:
         if self.chat_template is None:
