@@ -2,7 +2,7 @@
 #
 #   make run                               write a few texts in every mode
 #   make run PROMPT="..." MODE=diffusion   your text, one mode
-#   make test                              the tests;  make test ARGS="-k spans" for some of them
+#   make test                              the tests, a process per processor;  make test ARGS="-k spans" WORKERS=0 for some
 #   make test-all                          the slow ones too, and those that need lm-evaluation-harness
 #   make dev, make check                   what a contributor needs; what must pass before a commit
 #   make clean                             remove all that make has made, .venv included
@@ -17,6 +17,7 @@ CONSTRAINTS ?= constraints.txt
 TORCH ?=
 MODE ?=
 ARGS ?=
+WORKERS ?= auto
 
 # A prompt is data: it reaches the program through the environment, and neither make nor the shell expands it.
 export TRIMODE_PROMPT := $(value PROMPT)
@@ -36,7 +37,7 @@ run: $(VENV)/.installed-base
 	  $${TRIMODE_PROMPT:+"--prompt=$$TRIMODE_PROMPT"} $${TRIMODE_MODE:+"--mode=$$TRIMODE_MODE"}
 
 test: $(VENV)/.installed-test
-	$(VENV_PYTHON) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-all: $(VENV)/.installed-harness
 	$(VENV_PYTHON) -m pytest -m "" --timeout=3600 $(ARGS)

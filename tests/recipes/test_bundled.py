@@ -46,7 +46,7 @@ def test_the_command_makes_tokens_data_and_every_stage_and_tells_what_it_went_wi
 
 def test_every_make_is_named_by_a_stage_and_public_data_has_a_licence() -> None:
     recipe = read_recipe(RECIPE)
-    named = {pattern for stage in recipe.stages for pattern in stage.data.train}
+    named = {pattern for stage in recipe.stages for pattern in (*stage.data.train, *stage.data.heldout)}
     assert named == {f"make:{make.name}" for make in recipe.makes}
     assert {make.name for make in recipe.makes if "sha256" in make.fields} == {"gsm8k", "mbpp"}
     assert all(make.fields.get("licence") for make in recipe.makes if "sha256" in make.fields)
