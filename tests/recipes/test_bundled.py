@@ -34,10 +34,10 @@ def test_the_command_makes_tokens_data_and_every_stage_and_tells_what_it_went_wi
         env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    final = tmp_path / "run" / "more" / "final"
+    final = tmp_path / "run" / "joint" / "final"
     assert sum(weight.numel() for weight in load_model(final).parameters()) > 5e6
     data = json.loads((final / MARK).read_text("utf-8"))["data"]
-    assert [told["stage"] for told in data] == ["ar", "joint", "more"]
+    assert [told["stage"] for told in data] == ["ar", "joint"]
     made = {entry["name"]: entry for entry in data[1]["made"]}
     assert (made["gsm8k"]["rows_made"], made["gsm8k"]["licence"]) == (8, "MIT")
     assert "mbpp.jsonl cannot be read" in made["mbpp"]["missing"]
@@ -54,5 +54,5 @@ def test_every_make_is_named_by_a_stage_and_public_data_has_a_licence() -> None:
 
 def test_the_learning_rate_of_every_stage_ends_at_nothing() -> None:
     stages = read_recipe(RECIPE).stages
-    assert [(stage.name, stage.kind) for stage in stages] == [("ar", "ar"), ("joint", "joint"), ("more", "joint")]
+    assert [(stage.name, stage.kind) for stage in stages] == [("ar", "ar"), ("joint", "joint")]
     assert {(stage.final_share, stage.schedule) for stage in stages} == {(0.0, "wsd")}
