@@ -62,7 +62,7 @@ def accuracy_and_speed(rows: Sequence[Row], checkpoint: str, looks: Mapping[str,
         axis.set(xlabel="tokens per forward", ylabel="accuracy, %")
         axis.set_xlim(left=min(0.8, axis.get_xlim()[0]))
         axis.set_ylim(top=min(102.0, axis.get_ylim()[1]))
-        axis.legend(loc="best", fontsize=9)
+        figure.legend(loc="outside lower center", fontsize=8)
         _title(axis, f"Accuracy and speed, {rows[0]['task']}", checkpoint, judged, ERRORS)
 
     return _picture(out, (8.0, 5.6), paint)
@@ -83,7 +83,7 @@ def acceptance(rows: Sequence[Row], checkpoint: str, looks: Mapping[str, Look], 
             axis.plot([p["position"] for p in places], [100 * (p["of_reached"] or 0) for p in places], "--", **drawn)
         axis.set(xlabel="place of the guess in its draft", ylabel="accepted, %", ylim=(0, 102))
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(loc="best", fontsize=9)
+        figure.legend(loc="outside lower center", fontsize=8)
         note = f"solid: of all drafts; dashed: of those where all guesses before held, if at least {FEWEST}"
         _title(axis, f"Acceptance by position, {rows[0]['task']}", checkpoint, drafting, note)
 
