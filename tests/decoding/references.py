@@ -266,7 +266,10 @@ def _look_up(tokens: Sequence[int], memory: Memory, rule: Speculation) -> Draft:
         starts = [i for i in range(len(tokens) - size) if list(tokens[i : i + size]) == list(tokens[-size:])]
         if starts:
             after = starts[-1] + size
-            return [(token, memory.held / memory.judged) for token in tokens[after : after + rule.lookup_length]]
+            text = list(tokens)
+            for i in range(rule.lookup_length):  # where the text ends, it is taken to repeat itself
+                text.append(text[after + i])
+            return [(token, memory.held / memory.judged) for token in text[after : after + rule.lookup_length]]
     return []
 
 
