@@ -20,6 +20,8 @@ from trimode.evaluation import runner
 from trimode.evaluation.plan import Plan
 from trimode.evaluation.records import GENERATIONS
 
+pytestmark = pytest.mark.medium
+
 SMALL = ("--tasks", "csv", "--modes", "ar,LinearSpec:placement=linear", "--max-tokens", "24", "--limit", "2")
 KILLED = """
 import os, signal, torch

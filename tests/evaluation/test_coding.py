@@ -32,6 +32,8 @@ from trimode.evaluation.suites import Suite
 from trimode.tokenizer import FIM, Tokenizer
 from trimode.training.documents import Document, Special
 
+pytestmark = pytest.mark.medium
+
 DATA = Path(os.environ.get("TRIMODE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PROMPT = 'def add(a, b):\n    """The sum."""\n'
 BODY = "    c = a + b\n    return c\n"

@@ -18,6 +18,8 @@ from trimode.errors import InvalidInput
 from trimode.evaluation.likelihood import likelihood, reason_against_bounds
 from trimode.models.merging import merge
 
+pytestmark = pytest.mark.medium
+
 PAIRS = [((5, 6, 7), (8, 9, 10, 11, 12, 13)), ((20, 21), (22, 23, 24)), ((30,), (31, 32))]
 N = 11
 

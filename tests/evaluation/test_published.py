@@ -13,6 +13,8 @@ from trimode.evaluation.library import pieces, stdlib
 from trimode.evaluation.published import published, result
 from trimode.training.corpus import list_files
 
+pytestmark = pytest.mark.medium
+
 PROBLEMS = [
     {"question": "Ann has 2 pens and buys 3. How many has she?", "answer": "2+3=<<2+3=5>>5 pens.\n#### 5"},
     {"question": "A car costs $1,200, half is paid. What is left?", "answer": "1200/2=600\n#### 1,600"},

@@ -8,6 +8,8 @@ import pytest
 from trimode.errors import InvalidInput, StorageError
 from trimode.evaluation.records import GENERATIONS, PLAN, opened
 
+pytestmark = pytest.mark.medium
+
 FACTS = {"checkpoint": "bundled", "seed": 1, "modes": ["ar"], "more": {"deep": 1}}
 ROWS = [{"mode": "ar", "task": "json", "key": str(i), "text": "\u2028é\n"} for i in range(3)]
 

@@ -9,6 +9,8 @@ import pytest
 from trimode.errors import InvalidInput
 from trimode.evaluation.rows import chosen, rows
 
+pytestmark = pytest.mark.medium
+
 FIELDS = {"name": str, "size": int}
 
 

@@ -20,6 +20,8 @@ from trimode.evaluation.results import LIKELIHOOD, REPORT, TABLE
 from trimode.evaluation.runner import Silent, evaluate
 from trimode.numerics.sampling import Sampling
 
+pytestmark = pytest.mark.medium
+
 PLAN = Plan(likelihood=False)
 TIMES = ("seconds", "tokens_per_second", "characters_per_second", "speeds")
 

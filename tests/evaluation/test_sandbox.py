@@ -12,6 +12,8 @@ from trimode.errors import InvalidInput, StorageError
 from trimode.evaluation import sandbox
 from trimode.evaluation.sandbox import Limits, Verdict, run
 
+pytestmark = pytest.mark.medium
+
 SMALL = Limits(cpu_seconds=1, wall_seconds=10.0, memory_mb=96, file_mb=1, processes=4, open_files=16)
 isolated = pytest.mark.skipif(
     os.name != "posix" or sandbox.reason_against() is not None,

@@ -6,6 +6,8 @@ from trimode.errors import InvalidInput
 from trimode.evaluation.suites import PUBLISHED, suites
 from trimode.evaluation.tasks import TASKS, split_of
 
+pytestmark = pytest.mark.medium
+
 
 def test_a_group_is_its_tasks_and_nothing_comes_twice() -> None:
     assert [suite.name for suite in suites(["procedural"])] == list(TASKS)

@@ -5,6 +5,8 @@ import pytest
 from trimode.evaluation.tasks import TASKS, Example, Split, example, split_of
 from trimode.evaluation.tasks.arithmetic import add, multiply, subtract
 
+pytestmark = pytest.mark.medium
+
 N = 50
 GARBAGE = (
     "",

@@ -26,6 +26,8 @@ from trimode.training.parallel import joined
 from trimode.training.recipe import parse, read_recipe
 from trimode.training.stages import run as train
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).parents[2]
 TINY = Plan(
     ar_steps=1, joint_steps=1, drafter_steps=1, rows=512, streams=1, examples=60, answers=2, vocabulary=512, prompts=1,

@@ -22,6 +22,8 @@ from trimode.training.nelbo import exact_nll, nelbo
 from trimode.training.objectives import Joint, value
 from trimode.training.samples import Sample, make_sample
 
+pytestmark = pytest.mark.medium
+
 SHIFTED = Special(mask_token_id=MASK, eos_token_id=EOS, shifted=True)
 NOISES = {
     "block": Noise(block_sizes=(4,)), "sequence": Noise(block_sizes=(3, 5), scheme="sequence"),

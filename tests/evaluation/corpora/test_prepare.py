@@ -16,6 +16,8 @@ from trimode.evaluation.corpora.base import Found, Row, Sources
 from trimode.training.recipe import Recipe, read_recipe
 from trimode.training.sources import find_files
 
+pytestmark = pytest.mark.medium
+
 TEXT = """
 out = "run"
 [model]

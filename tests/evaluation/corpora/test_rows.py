@@ -18,6 +18,8 @@ from trimode.evaluation.tasks import TASKS, split_of
 from trimode.tokenizer import Tokenizer
 from trimode.training.sources import texts
 
+pytestmark = pytest.mark.medium
+
 CODE = "".join(f"def f_{i}(x):\n    y = x + {i}\n\n    return y\n\n\n" for i in range(30))
 
 
