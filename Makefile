@@ -2,7 +2,8 @@
 #
 #   make run                               write a few texts in every mode
 #   make run PROMPT="..." MODE=diffusion   your text, one mode
-#   make test                              the tests, a process per processor;  make test ARGS="-k spans" WORKERS=0 for some
+#   make test                              the tests, a process per processor (at most 4; WORKERS=0: in one)
+#   make test ARGS="-k spans"              some of them
 #   make test-all                          the slow ones too, and those that need lm-evaluation-harness
 #   make dev, make check                   what a contributor needs; what must pass before a commit
 #   make clean                             remove all that make has made, .venv included

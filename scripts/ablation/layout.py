@@ -5,17 +5,16 @@ OUT/<setting>-s<seed>/recipe.toml  start/  run/<stage>/final/  results.json
 """
 
 import json
-import random
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.tokenizer import RESERVED, train_tokenizer
+from recipes.tokenizer import train_tokenizer
 from recipes.toy_base import rows, write_rows
 from scripts.ablation.settings import BASELINE, BLOCK, TASKS, Run, Setting
 from trimode.errors import InvalidInput
+from trimode.evaluation.corpora.procedural import Copies
 from trimode.evaluation.tasks import example
 from trimode.models.checkpoint import read_config
 from trimode.options import check_options, option
@@ -114,17 +113,9 @@ def write_base(out: Path, plan: Plan) -> None:
     texts = (example(task, "train", 0, i) for task in TASKS for i in range(min(PER_TASK, plan.examples)))
     train_tokenizer(base, [one.prompt + one.answer for one in texts], plan.vocabulary)
     write_rows(data / "tasks.jsonl", rows(TASKS, "train", plan.examples, chat=False))
-    write_rows(data / "copies.jsonl", copies(plan.examples // 4, Tokenizer.load(base), plan.vocabulary))
+    write_rows(data / "copies.jsonl", Copies(rows=max(1, plan.examples // 4)).make(Tokenizer.load(base)))
     fields = GEOMETRY | {"vocab_size": plan.vocabulary}
     (base / "config.json").write_text(json.dumps(fields, indent=2) + "\n", "utf-8")  # last: says that all is there
-
-
-def copies(count: int, tokenizer: Tokenizer, vocabulary: int) -> Iterator[dict[str, object]]:
-    """Random tokens as text, to be written again: what teaches a small model to copy."""
-    for index in range(count):
-        rng = random.Random(f"copy/{index}")
-        text = tokenizer.decode(rng.choices(range(len(RESERVED), vocabulary), k=rng.randint(8, 48)))
-        yield {"prompt": text + "\n", "completion": text}
 
 
 def write_run(out: Path, run: Run, plan: Plan) -> Path:

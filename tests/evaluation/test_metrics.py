@@ -18,7 +18,6 @@ from trimode.evaluation.metrics import (
     acceptance_length,
     aup,
     bounds,
-    calibration_error,
     identical_share,
     measured,
     tokens_per_forward,
@@ -26,7 +25,7 @@ from trimode.evaluation.metrics import (
 
 
 def answer(tokens: int, forwards: Mapping[str, int], **more: Any) -> Answer:
-    return Answer(**({"tokens": tokens, "forwards": forwards, "characters": 3 * tokens, "seconds": 0.5} | more))
+    return Answer(**({"tokens": tokens, "forwards": forwards} | more))
 
 
 FAST = answer(100, {"prefill": 1, "verify": 9}, verify_tokens=99, correct=True,
@@ -87,25 +86,23 @@ def test_places_and_lengths_of_a_real_run_agree() -> None:
     assert sum(place["of_drafts"] for place in places) + 1 == pytest.approx(done.acceptance_length, abs=bonus)
 
 
-def test_a_row_holds_what_was_judged_timed_and_compared() -> None:
+def test_a_row_holds_what_was_judged_run_and_compared() -> None:
     found = measured([FAST, SLOW, PLAIN])
     assert (found["n"], found["n_judged"]) == (3, 2)
     assert found["accuracy"] is not None and found["accuracy"]["value"] == 0.5
     assert found["tokens_per_forward"] == bounds(ratio([100, 10, 7], [10, 8, 7]))
-    assert found["tokens_per_second"] == pytest.approx(117 / 1.5)
-    assert found["characters_per_second"] == pytest.approx(351 / 1.5)
     assert found["identical_to_ar"] is not None and found["identical_to_ar"]["value"] == 1.0
 
 
 def test_what_was_not_measured_is_none() -> None:
-    found = measured([answer(7, {"decode": 7}, seconds=0.0)])
-    names = ("accuracy", "acceptance_length", "tokens_per_second", "characters_per_second", "identical_to_ar")
+    found = measured([answer(7, {"decode": 7})])
+    names = ("accuracy", "acceptance_length", "identical_to_ar")
     assert [name for name in names if found[name] is not None] == []  # type: ignore[literal-required]
     assert identical_share([PLAIN]) is None
 
 
 def test_what_was_never_run_has_no_speed_and_does_not_widen_the_interval_of_the_rest() -> None:
-    refused = answer(0, {}, seconds=0.0, correct=False)
+    refused = answer(0, {}, correct=False)
     assert measured([])["tokens_per_forward"] is measured([refused])["tokens_per_forward"] is None
     assert measured([refused])["accuracy"] == bounds(share(0, 1))
     assert tokens_per_forward([FAST, refused, SLOW]) == tokens_per_forward([FAST, SLOW])
@@ -126,20 +123,7 @@ def test_aup_weighs_lost_accuracy_and_leaves_out_what_lost_too_much() -> None:
     assert aup(points, best=0.8) == pytest.approx(100 * (0.9 + (0.9 + 0.88) + (0.88 + 0.86) / 2))  # never above 1
 
 
-def test_calibration_error_is_the_gap_of_each_bin_by_its_share() -> None:
-    assert calibration_error([0.75] * 4, [True, True, True, False]) == pytest.approx(0.0)
-    mixed = calibration_error([0.95, 0.95, 0.55, 0.0], [True, False, True, False], bins=10)
-    assert mixed == pytest.approx((abs(1 - 1.9) + abs(1 - 0.55) + 0) / 4)
-    assert calibration_error([0.1, 0.2], [True, False], bins=5) == pytest.approx(abs(1 - 0.3) / 2)  # one bin: (0, 0.2]
-
-
 @pytest.mark.parametrize("points", [[], [(0.0, 0.5)], [(1.0, 50.0)]])
 def test_a_sweep_that_cannot_be_is_refused(points: list[tuple[float, float]]) -> None:
     with pytest.raises(InvalidInput, match="aup needs points"):
         aup(points, best=0.9)
-
-
-def test_confidences_and_outcomes_must_belong_together() -> None:
-    for confidences in ([], [0.5, 0.5], [1.5]):
-        with pytest.raises(InvalidInput, match="outcomes in 10 bins"):
-            calibration_error(confidences, [True])

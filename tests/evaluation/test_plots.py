@@ -21,7 +21,7 @@ def row(task: str, setting: str, *, speed: int = 1, threshold: float | None = No
     kind = "verify" if drafts else "decode"
     answers = [
         Answer(
-            tokens=12 * speed + i, forwards={kind: 12}, characters=40, seconds=0.1,
+            tokens=12 * speed + i, forwards={kind: 12},
             correct=i > 0 if is_judged else None,
             verify_tokens=12 * speed + i if drafts else 0, positions=((12, 12, 9), (8, 6, 5)) if drafts else (),
         )
@@ -141,7 +141,7 @@ def test_a_sweep_does_not_run_through_what_has_no_threshold(figures: dict[str, A
 
 
 def test_what_was_never_run_has_no_point_and_no_bar(figures: dict[str, Any]) -> None:
-    refused = measured([Answer(tokens=0, forwards={}, characters=0, seconds=0.0, correct=False)])
+    refused = measured([Answer(tokens=0, forwards={}, correct=False)])
     rows = [row("json", "ar"), row("long", "ar") | refused, row("speed", "ar", is_judged=False) | measured([])]
     draw(report(*rows), Path("plots"))  # type: ignore[arg-type]
     assert list(figures) == ["accuracy-json.png", "tasks.png"]

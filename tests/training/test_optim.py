@@ -66,12 +66,21 @@ def test_vectors_and_embeddings_have_no_weight_decay(stage: Stage) -> None:
     assert plain == {name for name, w in model.named_parameters() if w.dim() == 1 or name in ("embedding", "head")}
 
 
-def test_muon_has_the_matrices_and_never_queries_and_keys() -> None:
+def test_muon_has_the_matrices_but_queries_and_keys_without_a_norm() -> None:
     model = fresh_model()
     layers = range(model.config.n_layers)
     muon, qkv, *_ = groups(MUON, model)
     assert muon[0] == [f"layers.{i}.{name}" for i in layers for name in ("down", "gate_up", "out")]
     assert (qkv[0], muon[1], qkv[1]) == ([f"layers.{i}.qkv" for i in layers], 0.05, 0.01)
+
+
+def test_muon_has_queries_and_keys_that_have_a_norm() -> None:
+    model = fresh_model(qk_norm=True)
+    muon, *others = groups(MUON, model)
+    assert {name for name in muon[0] if name.endswith(".qkv")} == {
+        f"layers.{i}.qkv" for i in range(model.config.n_layers)
+    }
+    assert not [name for names, _, _ in others for name in names if name.endswith(".qkv")]
 
 
 def test_weights_that_do_not_learn_are_in_no_group() -> None:

@@ -173,8 +173,8 @@ class Engine:
         request.counts.forwards[span.kind] += 1
         tokens = request.take(step.tokens, span.kind)
         is_last = request.finish is not None
-        n_judged = min(span.n_guesses, len(tokens)) if is_last else span.n_guesses  # none beyond the end of the text
-        request.counts.add_guesses(n_judged, len(step.tokens))
+        if n_guesses := span.n_guesses:  # none counts beyond the end of the text
+            request.counts.add_guesses(min(n_guesses, len(tokens)) if is_last else n_guesses, len(step.tokens))
         if is_last:
             self._close(request)
         text = request.text.piece(is_last) if request.text else ""

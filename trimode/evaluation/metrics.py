@@ -14,7 +14,7 @@ from trimode.evaluation.intervals import Interval, paired_difference, ratio, sha
 
 __all__ = [
     "Answer", "Bounds", "Interval", "Position", "Report", "Row", "acceptance_by_position", "acceptance_length", "aup",
-    "bounds", "calibration_error", "identical_share", "measured", "paired_difference", "tokens_per_forward", "wilson",
+    "bounds", "identical_share", "measured", "paired_difference", "tokens_per_forward", "wilson",
 ]  # fmt: skip
 
 PENALTY = 3.0  # alpha of `aup`
@@ -27,8 +27,6 @@ class Answer:
 
     tokens: int  # EOS included
     forwards: Mapping[str, int]  # by kind; a `total` among them is ignored
-    characters: int
-    seconds: float
     correct: bool | None = None  # None: not judged
     verify_tokens: int = 0  # made by verify forwards, the one after the accepted guesses included
     positions: tuple[tuple[int, int, int], ...] = ()  # of the first guess of all drafts, the second, ...
@@ -59,7 +57,7 @@ class Position(TypedDict):
 
 
 class Measures(TypedDict):
-    """The part of a row that follows from its answers. None: nothing was judged, run, verified, timed or compared."""
+    """The part of a row that follows from its answers. None: nothing was judged, run, verified or compared."""
 
     n: int
     n_judged: int
@@ -67,8 +65,6 @@ class Measures(TypedDict):
     tokens_per_forward: Bounds | None
     acceptance_length: Bounds | None
     acceptance: list[Position]
-    tokens_per_second: float | None
-    characters_per_second: float | None
     identical_to_ar: Bounds | None
 
 
@@ -92,14 +88,11 @@ class Report(TypedDict):
 def measured(answers: Sequence[Answer]) -> Measures:
     """Everything a row holds, of the answers of one task in one setting; there may be none."""
     judged = [answer.correct for answer in answers if answer.correct is not None]
-    seconds = sum(answer.seconds for answer in answers)
     return Measures(
         n=len(answers), n_judged=len(judged),
         accuracy=_bounds(share(sum(judged), len(judged)) if judged else None),
         tokens_per_forward=_bounds(tokens_per_forward(answers)),
         acceptance_length=_bounds(acceptance_length(answers)), acceptance=acceptance_by_position(answers),
-        tokens_per_second=sum(answer.tokens for answer in answers) / seconds if seconds else None,
-        characters_per_second=sum(answer.characters for answer in answers) / seconds if seconds else None,
         identical_to_ar=_bounds(identical_share(answers)),
     )  # fmt: skip
 
@@ -169,17 +162,3 @@ def aup(points: Sequence[tuple[float, float]], best: float) -> float:
     widths = [kept[i][0] - kept[i - 1][0] for i in range(1, len(kept))]
     area = sum(width * (worth[i] + worth[i + 1]) / 2 for i, width in enumerate(widths))
     return 100 * (slowest * start + area)
-
-
-def calibration_error(confidences: Sequence[float], correct: Sequence[bool], bins: int = 10) -> float:
-    """Expected calibration error in bins of equal width: sum_b n_b / n |accuracy_b - mean confidence_b|, in [0, 1].
-
-    Guo et al., arXiv 1706.04599, eq. 3. Bins are closed above; a confidence of 0 is in the first.
-    """
-    n = len(confidences)
-    if n == 0 or n != len(correct) or bins < 1 or not all(0 <= p <= 1 for p in confidences):
-        raise InvalidInput(f"{n} confidences in [0, 1] and {len(correct)} outcomes in {bins} bins: as many, at least 1")
-    gaps = [0.0] * bins
-    for p, right in zip(confidences, correct, strict=True):
-        gaps[max(math.ceil(p * bins) - 1, 0)] += right - p
-    return sum(abs(gap) for gap in gaps) / n

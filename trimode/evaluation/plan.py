@@ -57,6 +57,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_options(self)
+        for name in ("tasks", "modes"):
+            if isinstance(getattr(self, name), str):
+                raise InvalidInput(f"{name} is {getattr(self, name)!r}, allowed is a tuple of names")
         if not self.tasks:
             raise InvalidInput("no task was named, at least one is needed")
         if any(type(size) is not int or size < 1 for size in self.block_sizes):

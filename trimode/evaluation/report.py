@@ -7,7 +7,7 @@ from typing import Any, TypedDict, cast
 from trimode.config import ModelConfig
 from trimode.decoding import build
 from trimode.errors import InvalidInput
-from trimode.evaluation.metrics import Answer, Bounds, Row, aup, measured, paired_difference
+from trimode.evaluation.metrics import Answer, Bounds, Row, aup, bounds, measured, paired_difference
 from trimode.evaluation.plan import ModeSpec
 from trimode.evaluation.records import Name, Record
 from trimode.evaluation.suites import WIDE
@@ -25,6 +25,8 @@ class Line(Row):
     tokens: int
     forwards: dict[str, int]  # by kind, and their `total`
     speeds: list[float]  # tokens/s of every repeat
+    tokens_per_second: float | None
+    characters_per_second: float | None
     difference_to_ar: Bounds | None  # of accuracies, on the same items
 
 
@@ -102,11 +104,10 @@ def costs(records: Sequence[Record]) -> dict[str, Any]:
 def answer(record: Record, plain: Record | None) -> Answer:
     """A record as the numbers of it, compared with that of `ar`; one that was refused cost and made nothing."""
     if "refused" in record:
-        return Answer(tokens=0, forwards={}, characters=0, seconds=0.0, correct=record["verdict"])
+        return Answer(tokens=0, forwards={}, correct=record["verdict"])
     verifying = record["forwards"].get("verify", 0)
     return Answer(
-        tokens=record["completion_tokens"], forwards=record["forwards"], characters=len(record["text"]),
-        seconds=median(record["seconds"]), correct=record["verdict"],
+        tokens=record["completion_tokens"], forwards=record["forwards"], correct=record["verdict"],
         verify_tokens=round((record["acceptance_length"] or 0.0) * verifying),
         positions=tuple((place[0], place[1], place[2]) for place in record["acceptance"] or ()),
         same_as_ar=None if plain is None or "refused" in plain else record["token_ids"] == plain["token_ids"],
@@ -118,8 +119,7 @@ def difference(pairs: Sequence[tuple[Record, Record | None]]) -> Bounds | None:
     both = [(a["verdict"], b["verdict"]) for a, b in pairs if b is not None and a["verdict"] is not None]
     if not both:
         return None
-    found = paired_difference([a for a, _ in both], [b for _, b in both])
-    return Bounds(value=found.value, low=found.low, high=found.high)
+    return bounds(paired_difference([a for a, _ in both], [b for _, b in both]))
 
 
 def total_forwards(records: Sequence[Record]) -> dict[str, int]:
@@ -145,10 +145,8 @@ def areas(lines: Sequence[Line]) -> dict[str, float]:
 
 def _points(judged: Sequence[tuple[Line, float]]) -> Iterator[tuple[float, float]]:
     for row, value in judged:
-        speed, names = (
-            row["tokens_per_forward"],
-            (row["mode"], f"{row['mode']}:confidence_threshold={row['threshold']}"),
-        )
+        names = (row["mode"], f"{row['mode']}:confidence_threshold={row['threshold']}")
+        speed = row["tokens_per_forward"]
         if speed and row["threshold"] is not None and row["setting"] in names:
             yield speed["value"], value
 
