@@ -83,3 +83,9 @@ def test_the_sweep_is_diffusion_at_every_threshold_and_no_setting_is_run_twice()
 def test_a_plan_refuses_what_is_out_of_range(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         Plan(**changes)
+
+
+@pytest.mark.parametrize("name", ["tasks", "modes"])
+def test_one_name_is_no_list_of_letters(name: str) -> None:
+    with pytest.raises(InvalidInput, match=f"{name} is 'json', allowed is a tuple"):
+        Plan(**{name: "json"})  # type: ignore[arg-type]
