@@ -1,4 +1,4 @@
-"""Train the bundled tokenizer: byte-level BPE of 4,096, digits split, 32 reserved ids first.
+"""Train the bundled tokenizer: byte-level BPE of 4,096, words without spaces, digits split, 32 reserved ids first.
 
 python -m recipes.tokenizer OUT_FOLDER
 """
@@ -25,7 +25,10 @@ CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\n+|[^\S\n]+(?!\S)|[^\S\n]+"
+# A word is the same tokens wherever it stands: no space, quote or bracket ever belongs to it, so writing it again is a
+# copy and not a table of pairs (" fork" to "fork"), which a small model learns word by word. A run of capitals is
+# letters, which is what changing the case of a word asks for. All else, white space too, is one run.
+WORDS = r"\p{Lu}?\p{Ll}+|\p{L}|\p{N}|[^\p{L}\p{N}]+"
 
 
 def library() -> Path:

@@ -54,7 +54,7 @@ def _said(one: Interval, sign: int | None) -> str:
 NOTHING = "nothing published"
 CLAIMS = (
     Claim(first="baseline", second="w-0", kind="accuracy", mode="ar", sign=0,
-          published="NLD, 8B base: AR only 72.64, joint 72.50"),
+          published="NLD, 8B base: 72.50 and 72.64, AR only and joint"),
     Claim(first="baseline", second="w-0", kind="acceptance length", mode="linear", sign=None, published=NOTHING),
     Claim(first="baseline", second="w-0.1", kind="accuracy", mode="diffusion", sign=1,
           published="NLD, 8B: w 0.3 69.77, w 0.1 68.20"),

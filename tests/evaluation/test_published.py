@@ -141,7 +141,7 @@ def test_a_listing_of_the_data_folder_goes_before_the_rule(root: Path, tmp_path:
     with pytest.raises(InvalidInput, match=r"module_29\.py is missing or differs"):
         stdlib(tmp_path, root)
     listing.write_text("[]", "utf-8")
-    with pytest.raises(InvalidInput, match=r"--data-dir.*no listing"):
+    with pytest.raises(InvalidInput, match=r"stdlib_files.json is no listing"):
         stdlib(tmp_path, root)
 
 

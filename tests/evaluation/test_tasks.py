@@ -1,5 +1,8 @@
 """The procedural tasks: answers pass, corruptions fail, and the splits never meet."""
 
+import json
+import re
+
 import pytest
 
 from trimode.evaluation.tasks import TASKS, Example, Split, example, split_of
@@ -63,7 +66,13 @@ def test_train_and_heldout_are_disjoint(task: str) -> None:
     heldout = {example(task, "heldout", 0, index).prompt for index in range(N)}
     assert {split_of(prompt) for prompt in train} == {"train"}
     assert {split_of(prompt) for prompt in heldout} == {"heldout"}
-    assert not train & heldout
+    assert not {about(prompt) for prompt in train} & {about(prompt) for prompt in heldout}
+
+
+def test_a_question_is_on_one_side_in_whatever_words_it_is_asked() -> None:
+    sides = [split_of(f"{words}\n{n} + 7\nAnswer:\n") for words in ("Calculate:", "Compute:") for n in range(100)]
+    assert sides[:100] == sides[100:]
+    assert set(sides) == {"train", "heldout"}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -103,6 +112,29 @@ def test_written_arithmetic_ends_in_the_true_result() -> None:
             if left >= right:
                 assert int(subtract(left, right)[0][-1].split()[-1]) == left - right
             assert int(multiply(left, right % 10)[0][-1].split()[-1]) == left * (right % 10)
+
+
+def about(prompt: str) -> str:
+    """What a prompt asks about, without the instruction."""
+    return prompt.partition("\n")[2]
+
+
+def test_a_chosen_list_is_decided_item_by_item() -> None:
+    drawn = [example("lists", "train", 0, index) for index in range(200)]
+    kept = [answer.splitlines() for answer in (item.answer for item in drawn) if ": yes" in answer]
+    assert len(kept) > 20
+    for lines in kept:
+        chosen = [line.removesuffix(": yes") for line in lines[:-1] if line.endswith(": yes")]
+        assert [str(item) for item in json.loads(lines[-1])] == chosen
+
+
+def test_a_unit_of_sixty_is_worked_out_to_the_true_number() -> None:
+    drawn = [example("units", "train", 0, index) for index in range(200)]
+    hours = [item for item in drawn if re.fullmatch(r"\d+ h", item.prompt.splitlines()[1])]
+    assert hours
+    for item in hours:
+        n = int(item.prompt.splitlines()[1].split()[0])
+        assert item.answer.splitlines()[-2:] == [f"{6 * n} x 10 = {60 * n}", f"{60 * n} min"]
 
 
 FUNCTION = Example(

@@ -10,14 +10,16 @@ from trimode.cost import CostModel
 SHORTEST_BREAK, LONGEST_BREAK = 2, 64  # plain steps in a row after a poor round
 STEPS_PER_LOSS = 4  # plain steps for each token that the poor round was behind them, doubling while rounds stay poor
 MEMORY = 0.8  # weight of the past, per forward
+FORGETTING = 1 / 32  # weight of the hope one starts with, per forward: what was given up is tried again some day
+HOPE = (2.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
     """A decayed share of guesses that held, starting from 2 of 3."""
 
-    held: float = 2.0
-    judged: float = 3.0
+    held: float = HOPE[0]
+    judged: float = HOPE[1]
 
     @property
     def value(self) -> float:
@@ -28,6 +30,11 @@ class Rate:
         if not judged:
             return self
         return Rate(held=MEMORY * self.held + held, judged=MEMORY * self.judged + judged)
+
+    def forgotten(self) -> "Rate":
+        """A little closer to where it began."""
+        held, judged = (old + FORGETTING * (new - old) for old, new in zip((self.held, self.judged), HOPE, strict=True))
+        return Rate(held=held, judged=judged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +49,9 @@ class Record:
     plain: int = 0  # plain steps still to take
 
     def after_forward(self, tokens: int, cost: float) -> "Record":
-        if self.plain:
-            return replace(self, plain=self.plain - 1)
-        return replace(self, made=self.made + tokens, spent=self.spent + cost)
+        if self.plain:  # lookups go on in a break, and one that is not tried is never seen to hold
+            return replace(self, plain=self.plain - 1, found=self.found.forgotten())
+        return replace(self, made=self.made + tokens, spent=self.spent + cost, found=self.found.forgotten())
 
     def after_round(self, cost: CostModel, fallback_below: float | None) -> "Record":
         """The round, if one is open, is over: poor if plain steps would have made more for its cost.

@@ -133,7 +133,8 @@ class SelfSpeculation:
         confidence = self._confidence(state, len(draft))
         if self.verify_above is not None:
             return draft[: joint_above(confidence, self.verify_above)]
-        return draft[: worth_verifying(confidence, self.cost, self._length(state))]
+        width = 0 if state.record.plain else self._length(state)  # no draft follows within a break
+        return draft[: worth_verifying(confidence, self.cost, width)]
 
     def _confidence(self, state: SpeculationState, n: int) -> tuple[float, ...]:
         """Of the first n guesses; those looked up have that of their kind."""

@@ -4,7 +4,6 @@ The text is read from the interpreter at hand. Which files are held out is the r
 on the Python version; a listing in --data-dir (stdlib_files.json) names those of another training, by hash.
 """
 
-import json
 import platform
 import sysconfig
 from functools import partial
@@ -13,7 +12,7 @@ from pathlib import Path
 from trimode.errors import InvalidInput
 from trimode.evaluation.rows import chosen
 from trimode.evaluation.suites import Item, Suite
-from trimode.training.corpus import list_files, read_files
+from trimode.training.corpus import entries, list_files, read_files
 
 LISTING = "stdlib_files.json"
 PROMPT, CONTINUATION = 1200, 600  # characters, each up to the end of its line
@@ -38,11 +37,7 @@ def heldout(data_dir: Path | None, root: Path) -> list[tuple[str, str]]:
     if listing is None or not listing.is_file():
         paths = [entry["path"] for entry in list_files(root) if entry["split"] == "heldout"]
         return [(path, (root / path).read_bytes().decode("utf-8", "replace")) for path in paths]
-    try:
-        entries = json.loads(listing.read_text("utf-8"))["files"]
-        paths = [entry["path"] for entry in entries if entry["split"] == "heldout"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{listing} (--data-dir) is no listing of files with path, sha256 and split") from error
+    paths = [entry["path"] for entry in entries(listing, "heldout")]
     return list(zip(paths, read_files(listing, root, "heldout"), strict=True))
 
 

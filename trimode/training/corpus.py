@@ -28,6 +28,7 @@ SKIPPED = (
     "turtledemo",
 )
 MAX_BYTES = 300_000
+FIELDS = ("path", "sha256", "split")
 
 
 def list_files(library: Path, heldout_share: float = 0.05, seed: int = 0) -> list[dict[str, str]]:
@@ -79,9 +80,7 @@ def read_files(listing: Path, library: Path, split: str) -> list[str]:
 def find_listed(listing: Path, library: Path, split: str) -> tuple[list[str], list[Path]]:
     """The texts of one split in the listing's order, and the files that are missing or differ from their hash."""
     texts, strangers = [], []
-    for entry in _read(listing)["files"]:
-        if entry["split"] != split:
-            continue
+    for entry in entries(listing, split):
         path = library / entry["path"]
         data = path.read_bytes() if path.exists() else b""
         if hashlib.sha256(data).hexdigest() == entry["sha256"]:
@@ -89,6 +88,11 @@ def find_listed(listing: Path, library: Path, split: str) -> tuple[list[str], li
         else:
             strangers.append(path)
     return texts, strangers
+
+
+def entries(listing: Path, split: str) -> list[Entry]:
+    """The listed files of one split, in the listing's order. Raises InvalidInput."""
+    return [entry for entry in _read(listing)["files"] if entry["split"] == split]
 
 
 def differs(path: Path, listing: Path) -> str:
@@ -104,6 +108,10 @@ def licence(listing: Path) -> str:
 
 def _read(listing: Path) -> dict[str, Any]:
     try:
-        return json.loads(listing.read_text("utf-8"))  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{listing}: this listing cannot be read ({error})") from error
+        fields: dict[str, Any] = json.loads(listing.read_text("utf-8"))
+        is_listing = all(isinstance(entry[key], str) for entry in fields["files"] for key in FIELDS)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{listing} is no listing of files with {', '.join(FIELDS)} ({error!r})") from error
+    if not is_listing:
+        raise InvalidInput(f"{listing} is no listing of files with {', '.join(FIELDS)}, which are strings")
+    return fields

@@ -1,9 +1,10 @@
-"""Task `dates`: a date written another way, or a later date; sums stand on a line of their own before the answer."""
+"""Task `dates`: a date written another way, or a later date, after a written sum as in `arithmetic`."""
 
 import calendar
 import datetime
 from collections.abc import Callable
 
+from trimode.evaluation.tasks.arithmetic import add, subtract
 from trimode.evaluation.tasks.base import Draws, Example, Task, ask, same_last_line
 
 _MONTHS = tuple(calendar.month_name)
@@ -45,24 +46,24 @@ def _from_slashes(rng: Draws, date: datetime.date) -> Question:
 def _days_later(rng: Draws, date: datetime.date) -> Question:
     n = rng.randint(1, 28)
     day, length = date.day + n, calendar.monthrange(date.year, date.month)[1]
-    steps = f"{date.day} + {n} = {day}"
+    steps = add(date.day, n)[0]
     if day > length:
-        steps += f"\n{_MONTHS[date.month]} has {length} days, {day} - {length} = {day - length}"
+        steps += [f"{_MONTHS[date.month]} has {length} days", *subtract(day, length)[0]]
     return f"Which date is {n} days later?", date.isoformat(), _worked(steps, date + datetime.timedelta(days=n))
 
 
 def _months_later(rng: Draws, date: datetime.date) -> Question:
     n = rng.randint(1, 11)
     month = date.month + n
-    steps = f"{date.month} + {n} = {month}" + (f"\n{month} - 12 = {month - 12}" if month > 12 else "")
+    steps = add(date.month, n)[0] + (subtract(month, 12)[0] if month > 12 else [])
     later = date.replace(year=date.year + (month > 12), month=(month - 1) % 12 + 1)
     return f"Which date is {n} months later?", date.isoformat(), _worked(steps, later)
 
 
 def _years_later(rng: Draws, date: datetime.date) -> Question:
     n = rng.randint(1, 20)
-    steps = f"{date.year} + {n} = {date.year + n}"
-    return f"Which date is {n} years later?", date.isoformat(), _worked(steps, date.replace(year=date.year + n))
+    later = date.replace(year=date.year + n)
+    return f"Which date is {n} years later?", date.isoformat(), _worked(add(date.year, n)[0], later)
 
 
 _QUESTIONS: tuple[Callable[[Draws, datetime.date], Question], ...] = (
@@ -74,5 +75,5 @@ def _worded(date: datetime.date) -> str:
     return f"{date.day} {_MONTHS[date.month]} {date.year}"
 
 
-def _worked(steps: str, date: datetime.date) -> str:
-    return f"{steps}\n{date.isoformat()}"
+def _worked(steps: list[str], date: datetime.date) -> str:
+    return "\n".join([*steps, date.isoformat()])

@@ -1,14 +1,17 @@
-"""Task `lists`: one operation on a short list of numbers or words, the answer a JSON list."""
+"""Task `lists`: one operation on a short list of numbers or words; the last line is a JSON list.
+
+What is chosen from the list stands on lines of its own before it, a decision each: yes or no, or a number counted up.
+"""
 
 import json
 from collections.abc import Callable, Sequence
 
 from trimode.evaluation.tasks import words
-from trimode.evaluation.tasks.base import Draws, Example, Task, ask
-from trimode.evaluation.tasks.json_text import same_json
+from trimode.evaluation.tasks.base import Draws, Example, Task, ask, last_line
+from trimode.evaluation.tasks.json_text import same_value
 
 Items = list[int] | list[str]
-Operation = tuple[str, Sequence[int | str]]  # what is asked for, and what it gives
+Operation = tuple[str, Sequence[str], Sequence[int | str]]  # what is asked for, the lines before the list, the list
 
 
 def make(rng: Draws) -> Example:
@@ -18,12 +21,28 @@ def make(rng: Draws) -> Example:
     items: Items = rng.sample(range(100), n_items) if is_numeric else rng.sample(words.NOUNS, n_items)
     if operation is _unique:
         items = _repeated(rng, items)
-    wish, result = operation(rng, items)
+    wish, lines, result = operation(rng, items)
     instruction = rng.choice(("{}:", "Task: {}.", "Change the list. {}."))
-    return ask("lists", instruction.format(wish), ", ".join(map(str, items)), json.dumps(list(result)))
+    answer = "\n".join([*lines, json.dumps(list(result))])
+    return ask("lists", instruction.format(wish), ", ".join(map(str, items)), answer)
 
 
-TASK = Task(name="lists", make=make, check=same_json)
+def check(example: Example, text: str) -> bool:
+    """Whether the last line is the right list; the steps may differ."""
+    return same_value(last_line(example.answer), last_line(text))
+
+
+TASK = Task(name="lists", make=make, check=check)
+
+
+def _chosen(wish: str, items: Items, keeps: Callable[[int], bool]) -> Operation:
+    """A line for every item, by its index, with the decision; then those that are kept."""
+    lines = [f"{item}: {'yes' if keeps(index) else 'no'}" for index, item in enumerate(items)]
+    return wish, lines, [items[index] for index in range(len(items)) if keeps(index)]
+
+
+def _counted(items: Sequence[int | str]) -> list[str]:
+    return [f"{number}: {item}" for number, item in enumerate(items, 1)]
 
 
 def _repeated(rng: Draws, items: Items) -> Items:
@@ -36,58 +55,58 @@ def _repeated(rng: Draws, items: Items) -> Items:
 
 def _above(rng: Draws, items: Items) -> Operation:
     bound = rng.randint(20, 80)
-    return f"Keep the items greater than {bound}", [item for item in items if int(item) > bound]
+    return _chosen(f"Keep the items greater than {bound}", items, lambda index: int(items[index]) > bound)
 
 
 def _below(rng: Draws, items: Items) -> Operation:
     bound = rng.randint(20, 80)
-    return f"Keep the items smaller than {bound}", [item for item in items if int(item) < bound]
+    return _chosen(f"Keep the items smaller than {bound}", items, lambda index: int(items[index]) < bound)
 
 
 def _even(rng: Draws, items: Items) -> Operation:
-    return "Keep the even items", [item for item in items if int(item) % 2 == 0]
+    return _chosen("Keep the even items", items, lambda index: int(items[index]) % 2 == 0)
 
 
 def _odd(rng: Draws, items: Items) -> Operation:
-    return "Keep the odd items", [item for item in items if int(item) % 2]
+    return _chosen("Keep the odd items", items, lambda index: int(items[index]) % 2 == 1)
 
 
 def _unique(rng: Draws, items: Items) -> Operation:
-    return "Keep the first of equal items", list(dict.fromkeys(items))
+    return _chosen("Keep the first of equal items", items, lambda index: items[index] not in items[:index])
 
 
 def _reverse(rng: Draws, items: Items) -> Operation:
-    return "Reverse the list", items[::-1]
+    return "Reverse the list", (), items[::-1]
 
 
 def _first(rng: Draws, items: Items) -> Operation:
     n = rng.randint(1, min(4, len(items) - 1))
-    return f"Take the first {n} items", items[:n]
+    return f"Take the first {n} items", _counted(items[:n]), items[:n]
 
 
 def _last(rng: Draws, items: Items) -> Operation:
     n = rng.randint(1, min(4, len(items) - 1))
-    return f"Take the last {n} items", items[-n:]
+    return f"Take the last {n} items", _counted(items[: -n - 1 : -1]), items[-n:]
 
 
 def _append(rng: Draws, items: Items) -> Operation:
     new = _new(rng, items)
-    return f"Append the item {new}", [*items, new]
+    return f"Append the item {new}", (), [*items, new]
 
 
 def _prepend(rng: Draws, items: Items) -> Operation:
     new = _new(rng, items)
-    return f"Put the item {new} in front", [new, *items]
+    return f"Put the item {new} in front", (), [new, *items]
 
 
 def _remove(rng: Draws, items: Items) -> Operation:
     gone = rng.choice(items)
-    return f"Remove the item {gone}", [item for item in items if item != gone]
+    return f"Remove the item {gone}", (), [item for item in items if item != gone]
 
 
 def _replace(rng: Draws, items: Items) -> Operation:
     old, new = rng.choice(items), _new(rng, items)
-    return f"Replace the item {old} with {new}", [new if item == old else item for item in items]
+    return f"Replace the item {old} with {new}", (), [new if item == old else item for item in items]
 
 
 def _new(rng: Draws, items: Items) -> int | str:

@@ -1,5 +1,6 @@
-"""Task `units`: a quantity in another unit; the rule and the product stand on lines of their own before the answer."""
+"""Task `units`: a quantity in another unit; the rule and the written product stand on lines of their own before it."""
 
+from trimode.evaluation.tasks.arithmetic import add, multiply
 from trimode.evaluation.tasks.base import Draws, Example, Task, ask, same_last_line
 
 _DECIMAL = (
@@ -49,19 +50,26 @@ def _smaller(rng: Draws) -> Conversion:
 
 
 def _table(rng: Draws) -> Conversion:
-    """A small number of a unit whose factor is no power of ten."""
+    """A unit whose factor is no power of ten; of those with two digits, a single digit of the unit."""
     large, small, factor = rng.choice(_OTHER)
-    n = rng.randint(2, 12)
-    return small, f"{n} {large}", _rule(large, small, factor) + f"\n{n} x {factor} = {n * factor}", str(n * factor)
+    n = rng.randint(2, 9) if factor in (12, 24) else _whole(rng)
+    steps = "\n".join([_rule(large, small, factor), *_product(n, factor)])
+    return small, f"{n} {large}", steps, str(n * factor)
 
 
 def _sum(rng: Draws) -> Conversion:
     """Hours and minutes, or minutes and seconds."""
     large, small, factor = rng.choice(_OTHER[:2])
-    n, rest = rng.randint(1, 9), rng.randint(1, 59)
-    product = n * factor
-    steps = f"\n{n} x {factor} = {product}\n{product} + {rest} = {product + rest}"
-    return small, f"{n} {large} {rest} {small}", _rule(large, small, factor) + steps, str(product + rest)
+    n, rest = rng.randint(1, 99), rng.randint(1, 59)
+    steps = "\n".join([_rule(large, small, factor), *_product(n, factor), *add(n * factor, rest)[0]])
+    return small, f"{n} {large} {rest} {small}", steps, str(n * factor + rest)
+
+
+def _product(n: int, factor: int) -> list[str]:
+    """The lines of n x factor: six times ten of them for 60, and the other way round for 12 and 24."""
+    if factor == 60:
+        return [*multiply(n, 6)[0], f"{6 * n} x 10 = {60 * n}"]
+    return multiply(*((factor, n) if factor > 9 else (n, factor)))[0]
 
 
 def _whole(rng: Draws) -> int:
