@@ -168,7 +168,9 @@ class Memory:
     judged: float = 3.0
 
     def add(self, n_made: int) -> None:
-        """A forward happened. Those of a rest are in no round."""
+        """A forward happened. Those of a rest are in no round. What lookups were worth is forgotten a little."""
+        self.held += (2 - self.held) / 32
+        self.judged += (3 - self.judged) / 32
         if self.rest:
             self.rest -= 1
         else:

@@ -56,6 +56,20 @@ def test_fallback_zero_means_never() -> None:
     assert breaks(0, 0, 0, fallback_below=0.0) == [0, 0, 0]
 
 
+def test_lookups_that_were_given_up_are_tried_again_some_day() -> None:
+    hopeless = Rate()
+    for _ in range(20):
+        hopeless = hopeless.after(0, 8)
+    record = Record(found=hopeless)
+    assert record.found.value < 0.01
+    hopes = []
+    for _ in range(200):
+        record = record.after_forward(1, 1.0)
+        hopes.append(record.found.value)
+    assert hopes == sorted(hopes)
+    assert hopes[3] < 0.05 < 0.5 < hopes[-1] < 2 / 3
+
+
 @given(history=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)).map(sorted), max_size=20))
 def test_a_share_fades_with_every_judgement(history: list[list[int]]) -> None:
     rate = Rate()

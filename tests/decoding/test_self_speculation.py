@@ -331,6 +331,18 @@ def test_lookups_that_hit_take_the_place_of_drafts() -> None:
         assert without.counts.forwards.total() == 80
 
 
+@every_placement
+def test_a_text_that_falls_into_a_loop_is_looked_up_within_breaks(placement: str) -> None:
+    """Hopeless drafts and 120 tokens in which lookups miss, then a loop: as good as lookups alone, within a factor of three."""
+    text = [token for n in range(2, 17) for token in range(10, 10 + n)][:120]
+    model = ScriptedModel(lambda p: text[p - 6] if 6 <= p < 126 else 10 + p % 10, wrong)
+    prompt = (4, 5, 6, 7, 8, 9)
+    request, kinds = kinds_of(model, 240, prompt=prompt, placement=placement, lookup_length=8, cost=NATIVE_FLOAT32)
+    assert request.answer == tuple([*text, *(10 + p % 10 for p in range(126, 246))])
+    _, before = kinds_of(model, 120, prompt=prompt, placement=placement, lookup_length=8, cost=NATIVE_FLOAT32)
+    assert len(kinds) - len(before) < 3 * 120 / 9
+
+
 def test_a_draft_comes_before_a_lookup() -> None:
     decoder = speculator(lively_model().config, lookup_length=3, **FIXED)
     text = [4, 5, 6, 4, 5]
