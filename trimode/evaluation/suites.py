@@ -1,6 +1,6 @@
 """What `--tasks` names: a suite makes its items and judges answers. Runs no model.
 
-The procedural tasks are here, each twice: `json` has parameters as in training (prompts that training never saw),
+The procedural tasks are here, each twice: `json` has parameters as in training (about what training never saw),
 `json:wide` parameters beyond them. Published sets stand in published.py and read files.
 """
 
