@@ -26,8 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(model, fields | {"dtype": "float32"}, folder / "base")
     (folder / "base" / MARK).write_text("{}")
     for seed, name in enumerate("ab"):
-        random_adapter(model.config, seed, 0.3).save(folder / name, "base")
-    random_adapter(model.config, 2, 0.5, targets=("o_proj",), draft=True).save(folder / "swift", "base")
+        random_adapter(model.config, seed, 1.5).save(folder / name, "base")
+    random_adapter(model.config, 2, 1.5, targets=("o_proj",), draft=True).save(folder / "swift", "base")
     return folder
 
 
