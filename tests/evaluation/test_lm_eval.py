@@ -180,7 +180,8 @@ def rows(file: Path) -> list[dict[str, Any]]:
 
 
 def by_hand(llm: LLM, context: str, continuation: str) -> float:
-    """log p of a continuation, its tokens those of the whole text behind those of the context."""
-    start, tokens = len(llm.tokenizer.encode(context)), llm.tokenizer.encode(context + continuation)
+    """log p of a continuation as lm-eval cuts it: behind the context's tokens, the whole text's from there on."""
+    before = llm.tokenizer.encode(context)
+    start, tokens = len(before), [*before, *llm.tokenizer.encode(context + continuation)[len(before) :]]
     log_p = causal_logits(llm.model, tokens).log_softmax(-1)
     return sum(log_p[i - 1, tokens[i]].item() for i in range(start, len(tokens)))
