@@ -126,6 +126,11 @@ def test_a_chosen_list_is_decided_item_by_item() -> None:
     for lines in kept:
         chosen = [line.removesuffix(": yes") for line in lines[:-1] if line.endswith(": yes")]
         assert [str(item) for item in json.loads(lines[-1])] == chosen
+    bounds = [(re.search(r"greater than (\d+)", item.prompt), item.answer) for item in drawn]
+    above = [(int(found[1]), answer.splitlines()[:-1]) for found, answer in bounds if found]
+    assert above
+    for bound, lines in above:
+        assert all((int(line.split(":")[0]) > bound) == line.endswith("yes") for line in lines)
 
 
 def test_a_unit_of_sixty_is_worked_out_to_the_true_number() -> None:

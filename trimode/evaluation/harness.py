@@ -151,7 +151,7 @@ class Harness:
             Text(tokens=tuple(self._fitted([*context, *end], self.max_length + 1)), n_scored=len(end))
             for _, context, end in requests
         ]
-        adapter = None if self.adapter is None else self.llm.adapters[self.adapter]
+        adapter = self.llm.adapter(self.adapter)
         answers = []
         with tqdm(total=len(texts), desc="loglikelihood", disable=disable_tqdm) as bar:
             scored = score(self.llm.served, texts, self.batch_size, adapter)

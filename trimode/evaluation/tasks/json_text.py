@@ -2,12 +2,17 @@
 
 import json
 
-from trimode.evaluation.tasks.base import Example
+from trimode.evaluation.tasks.base import Example, last_line
 
 
 def same_json(example: Example, text: str) -> bool:
     """Whether the text parses to the same JSON value as the answer."""
     return same_value(example.answer, text)
+
+
+def same_last_json(example: Example, text: str) -> bool:
+    """Whether the last line is the right JSON value; the steps before it may differ."""
+    return same_value(last_line(example.answer), last_line(text))
 
 
 def same_value(good: str, text: str) -> bool:

@@ -5,10 +5,11 @@ What is chosen from the list stands on lines of its own before it, a decision ea
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import compress
 
 from trimode.evaluation.tasks import words
-from trimode.evaluation.tasks.base import Draws, Example, Task, ask, last_line
-from trimode.evaluation.tasks.json_text import same_value
+from trimode.evaluation.tasks.base import Draws, Example, Task, ask
+from trimode.evaluation.tasks.json_text import same_last_json
 
 Items = list[int] | list[str]
 Operation = tuple[str, Sequence[str], Sequence[int | str]]  # what is asked for, the lines before the list, the list
@@ -27,18 +28,13 @@ def make(rng: Draws) -> Example:
     return ask("lists", instruction.format(wish), ", ".join(map(str, items)), answer)
 
 
-def check(example: Example, text: str) -> bool:
-    """Whether the last line is the right list; the steps may differ."""
-    return same_value(last_line(example.answer), last_line(text))
+TASK = Task(name="lists", make=make, check=same_last_json)
 
 
-TASK = Task(name="lists", make=make, check=check)
-
-
-def _chosen(wish: str, items: Items, keeps: Callable[[int], bool]) -> Operation:
-    """A line for every item, by its index, with the decision; then those that are kept."""
-    lines = [f"{item}: {'yes' if keeps(index) else 'no'}" for index, item in enumerate(items)]
-    return wish, lines, [items[index] for index in range(len(items)) if keeps(index)]
+def _chosen(wish: str, items: Items, kept: Sequence[bool]) -> Operation:
+    """A line for every item with the decision; then those that are kept."""
+    lines = [f"{item}: {'yes' if keep else 'no'}" for item, keep in zip(items, kept, strict=True)]
+    return wish, lines, list(compress(items, kept))
 
 
 def _counted(items: Sequence[int | str]) -> list[str]:
@@ -55,24 +51,24 @@ def _repeated(rng: Draws, items: Items) -> Items:
 
 def _above(rng: Draws, items: Items) -> Operation:
     bound = rng.randint(20, 80)
-    return _chosen(f"Keep the items greater than {bound}", items, lambda index: int(items[index]) > bound)
+    return _chosen(f"Keep the items greater than {bound}", items, [int(item) > bound for item in items])
 
 
 def _below(rng: Draws, items: Items) -> Operation:
     bound = rng.randint(20, 80)
-    return _chosen(f"Keep the items smaller than {bound}", items, lambda index: int(items[index]) < bound)
+    return _chosen(f"Keep the items smaller than {bound}", items, [int(item) < bound for item in items])
 
 
 def _even(rng: Draws, items: Items) -> Operation:
-    return _chosen("Keep the even items", items, lambda index: int(items[index]) % 2 == 0)
+    return _chosen("Keep the even items", items, [int(item) % 2 == 0 for item in items])
 
 
 def _odd(rng: Draws, items: Items) -> Operation:
-    return _chosen("Keep the odd items", items, lambda index: int(items[index]) % 2 == 1)
+    return _chosen("Keep the odd items", items, [int(item) % 2 == 1 for item in items])
 
 
 def _unique(rng: Draws, items: Items) -> Operation:
-    return _chosen("Keep the first of equal items", items, lambda index: items[index] not in items[:index])
+    return _chosen("Keep the first of equal items", items, [item not in items[:i] for i, item in enumerate(items)])
 
 
 def _reverse(rng: Draws, items: Items) -> Operation:

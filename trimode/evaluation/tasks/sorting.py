@@ -8,8 +8,8 @@ import bisect
 import json
 
 from trimode.evaluation.tasks import words
-from trimode.evaluation.tasks.base import Draws, Example, Task, ask, last_line
-from trimode.evaluation.tasks.json_text import same_value
+from trimode.evaluation.tasks.base import Draws, Example, Task, ask
+from trimode.evaluation.tasks.json_text import same_last_json
 
 _INSTRUCTIONS = ("Sort the list in {} order.", "Put these items in {} order:", "Order: {}. Sort this list.")
 
@@ -23,12 +23,7 @@ def make(rng: Draws) -> Example:
     return ask("sort", rng.choice(_INSTRUCTIONS).format(order), _joined(items), answer)
 
 
-def check(example: Example, text: str) -> bool:
-    """Whether the last line is the right list; the steps may differ."""
-    return same_value(last_line(example.answer), last_line(text))
-
-
-TASK = Task(name="sort", make=make, check=check)
+TASK = Task(name="sort", make=make, check=same_last_json)
 
 
 def _insertions(items: list[str] | list[int], reverse: bool) -> tuple[list[str], list[str | int]]:
