@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -121,16 +122,40 @@ def about(prompt: str) -> str:
 
 def test_a_chosen_list_is_decided_item_by_item() -> None:
     drawn = [example("lists", "train", 0, index) for index in range(200)]
-    kept = [answer.splitlines() for answer in (item.answer for item in drawn) if ": yes" in answer]
+    kept = [answer.splitlines() for answer in (item.answer for item in drawn) if ", yes" in answer]
     assert len(kept) > 20
     for lines in kept:
-        chosen = [line.removesuffix(": yes") for line in lines[:-1] if line.endswith(": yes")]
+        chosen = [re.split("[,:]", line)[0] for line in lines[:-1] if line.endswith(", yes")]
         assert [str(item) for item in json.loads(lines[-1])] == chosen
-    bounds = [(re.search(r"greater than (\d+)", item.prompt), item.answer) for item in drawn]
-    above = [(int(found[1]), answer.splitlines()[:-1]) for found, answer in bounds if found]
-    assert above
-    for bound, lines in above:
-        assert all((int(line.split(":")[0]) > bound) == line.endswith("yes") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("wish", "is_meant"),
+    [
+        (r"greater than (\d+)", lambda item, bound: item > bound),
+        (r"smaller than (\d+)", lambda item, bound: item < bound),
+        (r"the (even) items", lambda item, _: item % 2 == 0),
+        (r"the (odd) items", lambda item, _: item % 2 == 1),
+    ],
+)
+def test_what_a_decision_hangs_on_is_true(wish: str, is_meant: Callable[[int, int], bool]) -> None:
+    drawn = [example("lists", "train", 0, index) for index in range(300)]
+    asked = [(found[1], item.answer.splitlines()[:-1]) for item in drawn if (found := re.search(wish, item.prompt))]
+    assert len(asked) > 5
+    for word, lines in asked:
+        bound = int(word) if word.isdigit() else 0
+        for line in lines:
+            item, reason = int(re.split("[,:]", line)[0]), line.split(": ")[1].split(",")[0]
+            assert is_meant(item, bound) == line.endswith(", yes") != line.endswith(", no")
+            assert (
+                reason == ("even" if item % 2 == 0 else "odd")
+                if not word.isdigit()
+                else reason == standing(item, bound)
+            )
+
+
+def standing(left: int, right: int) -> str:
+    return {-1: "smaller", 0: "equal", 1: "greater"}[(left > right) - (left < right)]
 
 
 def test_a_unit_of_sixty_is_worked_out_to_the_true_number() -> None:

@@ -12,7 +12,7 @@ from tests.test_layers import ROOT
 from trimode.errors import InvalidInput
 from trimode.evaluation.corpora.base import Missing, Row, Sources
 from trimode.evaluation.corpora.library import Holes, Library
-from trimode.evaluation.corpora.procedural import Copies, Facts, Procedural
+from trimode.evaluation.corpora.procedural import FACTS, Copies, Facts, Procedural
 from trimode.evaluation.corpora.published import Gsm8k, Mbpp
 from trimode.evaluation.tasks import TASKS, split_of
 from trimode.tokenizer import Tokenizer
@@ -59,13 +59,34 @@ def test_a_task_row_depends_on_seed_and_index_alone() -> None:
     assert few != other
 
 
-def test_facts_are_true_and_depend_on_seed_and_index_alone() -> None:
-    assert list(Facts(rows=3, seed=1).make()) == list(Facts(rows=9, seed=1).make())[:3] != list(Facts(rows=3).make())
+@pytest.mark.parametrize("task", FACTS)
+def test_facts_depend_on_seed_and_index_alone(task: str) -> None:
+    few, many, other = (list(Facts(rows=n, seed=s, task=task).make()) for n, s in ((3, 1), (9, 1), (3, 0)))
+    assert few == many[:3] != other
+
+
+def test_sums_are_true() -> None:
     for line in str(Facts(rows=1, lines=300).row(0)["text"]).splitlines():
         for step in line.replace("x", "*").split(" borrow ")[0].split(", "):
             left, result = step.split(" = ")
             found = sum(int(n) * sign for n, sign in signed(left)) if "*" not in left else product(left)
             assert found % 10 == int(result) % 10 and ("-" in left or found == int(result)), line
+
+
+def test_pairs_stand_as_they_are_said_to() -> None:
+    row = Facts(rows=1, task="sort", lines=300).row(0)
+    lines = str(row["completion"]).splitlines()
+    assert str(row["prompt"]).strip().split(", ") == [line.split(":")[0].replace(",", "") for line in lines]
+    for line in lines:
+        pair, found = line.split(": ")
+        left, right = (int(item) if item.isdigit() else item for item in pair.split(", "))
+        assert found == ("equal" if left == right else "smaller" if left < right else "greater")  # type: ignore[operator]
+
+
+def test_words_are_written_in_the_forms_that_are_asked_for() -> None:
+    row = Facts(rows=1, task="text", lines=300).row(0)
+    for word, line in zip(str(row["prompt"]).strip().split(", "), str(row["completion"]).splitlines(), strict=True):
+        assert line == f"{word}: {word.lower()}, {word.capitalize()}, {word.upper()}, {word[:1]}"
 
 
 def signed(text: str) -> list[tuple[str, int]]:

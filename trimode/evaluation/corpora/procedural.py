@@ -1,4 +1,4 @@
-"""Rows that are computed, row i from (seed, i) alone: procedural tasks, sums to learn, tokens to be written again."""
+"""Rows that are computed, row i from (seed, i) alone: procedural tasks, facts to learn, tokens to be written again."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,8 @@ from pathlib import Path
 from trimode.errors import InvalidInput
 from trimode.evaluation import tasks
 from trimode.evaluation.corpora.base import Found, Row, Sources, chat, digest
-from trimode.evaluation.tasks import TASKS, arithmetic, example
+from trimode.evaluation.tasks import TASKS, arithmetic, example, sorting, text_transform
+from trimode.evaluation.tasks.base import Draws
 from trimode.options import check_options, option
 from trimode.tokenizer import Tokenizer
 from trimode.training.encoding import Encoder
@@ -52,13 +53,22 @@ class Procedural:
         return {"prompt": drawn.prompt, "completion": drawn.answer}
 
 
+ASKED = {"sort": sorting.fact, "text": text_transform.fact}
+FACTS = ("arithmetic", *ASKED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Texts of one-digit sums and products in the words of task `arithmetic`, which looks them up."""
+    """What the answers of a task look up, in its words.
+
+    arithmetic: texts of one-digit sums and products. sort: pairs of items, each then written again with how they stand.
+    text: words, each then written again in small letters and capitals.
+    """
 
     rows: int = option(1_000, "how many", low=1)
-    seed: int = option(0, "of the sums", low=0)
-    lines: int = option(10, "sums in a text", low=1)
+    seed: int = option(0, "of the facts", low=0)
+    lines: int = option(10, "facts in a row", low=1)
+    task: str = option("arithmetic", "that needs them", choices=FACTS)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -68,15 +78,18 @@ class Facts:
         return "train"
 
     def find(self, sources: Sources) -> Found:
-        return Found(rows=self.make, inputs={"tasks": digest([Path(arithmetic.__file__)])}, facts={})
+        return Found(rows=self.make, inputs={"tasks": digest(Path(tasks.__file__).parent.glob("*.py"))}, facts={})
 
     def make(self) -> Iterator[Row]:
         return (self.row(index) for index in range(self.rows))
 
     def row(self, index: int) -> Row:
         """A pure function of (seed, index)."""
-        rng = random.Random(f"facts/{self.seed}/{index}")
-        return {"text": "\n".join(arithmetic.fact(rng) for _ in range(self.lines))}
+        rng = Draws(f"facts/{self.task}/{self.seed}/{index}")
+        if self.task not in ASKED:
+            return {"text": "\n".join(arithmetic.fact(rng) for _ in range(self.lines))}
+        asked, answers = zip(*(ASKED[self.task](rng) for _ in range(self.lines)), strict=True)
+        return {"prompt": ", ".join(asked) + "\n", "completion": "\n".join(answers)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

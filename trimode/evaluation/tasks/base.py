@@ -8,7 +8,7 @@ from dataclasses import dataclass
 class Draws(random.Random):
     """A random generator. `wide` asks for parameters beyond training's: more parts, longer numbers, new names."""
 
-    def __init__(self, seed: int, *, wide: bool = False) -> None:
+    def __init__(self, seed: int | str, *, wide: bool = False) -> None:
         super().__init__(seed)
         self.wide = wide
 

@@ -1,6 +1,7 @@
 """Task `lists`: one operation on a short list of numbers or words; the last line is a JSON list.
 
-What is chosen from the list stands on lines of its own before it, a decision each: yes or no, or a number counted up.
+What is chosen from the list stands on lines of its own before it, one for each item: what the decision hangs on, with
+all that has to be seen for it, then yes or no; or a number counted up.
 """
 
 import json
@@ -10,6 +11,7 @@ from itertools import compress
 from trimode.evaluation.tasks import words
 from trimode.evaluation.tasks.base import Draws, Example, Task, ask
 from trimode.evaluation.tasks.json_text import same_last_json
+from trimode.evaluation.tasks.sorting import compared
 
 Items = list[int] | list[str]
 Operation = tuple[str, Sequence[str], Sequence[int | str]]  # what is asked for, the lines before the list, the list
@@ -31,9 +33,9 @@ def make(rng: Draws) -> Example:
 TASK = Task(name="lists", make=make, check=same_last_json)
 
 
-def _chosen(wish: str, items: Items, kept: Sequence[bool]) -> Operation:
-    """A line for every item with the decision; then those that are kept."""
-    lines = [f"{item}: {'yes' if keep else 'no'}" for item, keep in zip(items, kept, strict=True)]
+def _chosen(wish: str, items: Items, reasons: Sequence[str], kept: Sequence[bool]) -> Operation:
+    """A line for every item, the reason and the decision; then those that are kept."""
+    lines = [f"{reason}, {'yes' if keep else 'no'}" for reason, keep in zip(reasons, kept, strict=True)]
     return wish, lines, list(compress(items, kept))
 
 
@@ -50,25 +52,37 @@ def _repeated(rng: Draws, items: Items) -> Items:
 
 
 def _above(rng: Draws, items: Items) -> Operation:
-    bound = rng.randint(20, 80)
-    return _chosen(f"Keep the items greater than {bound}", items, [int(item) > bound for item in items])
+    return _bounded(rng, items, "greater")
 
 
 def _below(rng: Draws, items: Items) -> Operation:
+    return _bounded(rng, items, "smaller")
+
+
+def _bounded(rng: Draws, items: Items, kind: str) -> Operation:
     bound = rng.randint(20, 80)
-    return _chosen(f"Keep the items smaller than {bound}", items, [int(item) < bound for item in items])
+    reasons = [compared(int(item), bound) for item in items]
+    return _chosen(f"Keep the items {kind} than {bound}", items, reasons, [line.endswith(kind) for line in reasons])
 
 
 def _even(rng: Draws, items: Items) -> Operation:
-    return _chosen("Keep the even items", items, [int(item) % 2 == 0 for item in items])
+    return _of_parity(items, "even")
 
 
 def _odd(rng: Draws, items: Items) -> Operation:
-    return _chosen("Keep the odd items", items, [int(item) % 2 == 1 for item in items])
+    return _of_parity(items, "odd")
+
+
+def _of_parity(items: Items, kind: str) -> Operation:
+    parities = ["odd" if int(item) % 2 else "even" for item in items]
+    reasons = [f"{item}: {parity}" for item, parity in zip(items, parities, strict=True)]
+    return _chosen(f"Keep the {kind} items", items, reasons, [parity == kind for parity in parities])
 
 
 def _unique(rng: Draws, items: Items) -> Operation:
-    return _chosen("Keep the first of equal items", items, [item not in items[:i] for i, item in enumerate(items)])
+    kept = [item not in items[:i] for i, item in enumerate(items)]
+    reasons = [f"{item}: {'first' if keep else 'again'}" for item, keep in zip(items, kept, strict=True)]
+    return _chosen("Keep the first of equal items", items, reasons, kept)
 
 
 def _reverse(rng: Draws, items: Items) -> Operation:

@@ -6,10 +6,13 @@ before with one item more, and every choice is between two items.
 
 import bisect
 import json
+from typing import TypeVar
 
 from trimode.evaluation.tasks import words
 from trimode.evaluation.tasks.base import Draws, Example, Task, ask
 from trimode.evaluation.tasks.json_text import same_last_json
+
+Item = TypeVar("Item", str, int)
 
 _INSTRUCTIONS = ("Sort the list in {} order.", "Put these items in {} order:", "Order: {}. Sort this list.")
 
@@ -24,6 +27,21 @@ def make(rng: Draws) -> Example:
 
 
 TASK = Task(name="sort", make=make, check=same_last_json)
+
+
+def compared(left: Item, right: Item) -> str:
+    """A line that says how the left of two numbers, or words in the order of letters, stands to the right one."""
+    return f"{left}, {right}: {'equal' if left == right else 'smaller' if left < right else 'greater'}"
+
+
+def fact(rng: Draws) -> tuple[str, str]:
+    """Two items, mostly close to each other, and how they stand: every choice of an insertion."""
+    if rng.random() < 0.5:
+        left, right = rng.sample(words.NOUNS, 2)
+        return f"{left} {right}", compared(left, right)
+    first = rng.randrange(100)
+    second = rng.choice((rng.randrange(100), min(99, first // 10 * 10 + rng.randrange(10)), rng.randrange(10)))
+    return f"{first} {second}", compared(first, second)
 
 
 def _insertions(items: list[str] | list[int], reverse: bool) -> tuple[list[str], list[str | int]]:

@@ -30,6 +30,22 @@ def make(rng: Draws) -> Example:
 TASK = Task(name="text", make=make, check=same_text)
 
 
+def fact(rng: Draws) -> tuple[str, str]:
+    """A word, and the word in small letters, with a capital, in capitals, and its first letter."""
+    word = rng.choice((values.first_name, values.product, values.noun, values.city, _month, _written))(rng)
+    word = word if rng.random() < 0.8 else word.swapcase()[0] + word[1:]
+    return word, f"{word}: {word.lower()}, {word.capitalize()}, {word.upper()}, {word[0]}"
+
+
+def _month(rng: Draws) -> str:
+    return rng.choice(values.MONTHS)
+
+
+def _written(rng: Draws) -> str:
+    """A word of a sentence's frame."""
+    return rng.choice([word for word in " ".join(_SENTENCES).split() if word.isalpha()])
+
+
 def _sentence(rng: Draws) -> str:
     parts: dict[str, str | int] = {
         "person": values.first_name(rng),
