@@ -71,15 +71,15 @@ $(VENV)/.installed-base: $(VENV)/constraints.txt pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed-base
 	@echo "Installing what the tests need"
-	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test,train]'
+	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test,train,server]'
 	@touch $@
 
 $(VENV)/.installed-harness: $(VENV)/.installed-test
 	@echo "Installing lm-evaluation-harness"
-	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test,train,harness]'
+	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test,train,server,harness]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-base
 	@echo "Installing what a contributor needs"
-	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test,train,dev]'
+	@$(INSTALL) -c $(VENV)/constraints.txt -e '.[test,train,server,dev]'
 	@touch $@ $(VENV)/.installed-test

@@ -34,6 +34,7 @@ NEIGHBOURS = frozenset(
         ("bench", "api"),
         ("editing", "api"),
         ("evaluation", "api"),
+        ("server", "api"),
         ("viewer", "api"),
     }
 )

@@ -13,6 +13,7 @@ from trimode.cli.export import export
 from trimode.cli.generate import generate
 from trimode.cli.merge import merge
 from trimode.cli.plot import plot
+from trimode.cli.serve import serve
 from trimode.cli.train import train
 from trimode.errors import StorageError, TrimodeError
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(chat)
+app.command()(serve)
 app.command()(demo)
 app.command()(convert)
 app.command()(export)

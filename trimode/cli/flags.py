@@ -1,25 +1,21 @@
 """The flags verbs share, and the way from flags to options. Help texts and names come from the decoders' own fields."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trimode.decoding import MODES, options
+from trimode.decoding.aliases import canonical_mode
 from trimode.errors import InvalidInput
 from trimode.numerics.parameters import PARAMETERS
 
 if TYPE_CHECKING:
     from trimode.api import LLM
 
-ALIASES = {
-    "autoregressive": "ar", "dlm": "diffusion", "fastdiffuser": "diffusion", "block_diffusion": "diffusion",
-    "self_spec": "self_speculation", "linearspec": "self_speculation", "linear_spec": "self_speculation",
-    "speculative": "self_speculation", "ngram": "prompt_lookup", "pld": "prompt_lookup",
-    "prompt_lookup_decoding": "prompt_lookup",
-}  # fmt: skip
 KINDS: dict[Any, type] = {int: int, int | None: int, float: float, float | None: float}
 
 
@@ -67,8 +63,7 @@ def with_options(verb: Callable[..., None]) -> Callable[..., None]:
 
     Those given reach it.
     """
-    modes = mode_options()
-    made = {name: _mode_flag(name, modes[name]) for name in modes} | {name: _sampling_flag(name) for name in PARAMETERS}
+    made = mode_flags() | {name: _sampling_flag(name) for name in PARAMETERS}
 
     @wraps(verb)
     def run(**given: Any) -> None:
@@ -82,11 +77,16 @@ def with_options(verb: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _mode_flag(name: str, item: Any) -> Any:
+def mode_flags(more_names: Mapping[str, Sequence[str]] = MappingProxyType({})) -> dict[str, Any]:
+    """A flag for each parameter of any mode; `more_names` are further spellings."""
+    return {name: _mode_flag(name, item, more_names.get(name, ())) for name, item in mode_options().items()}
+
+
+def _mode_flag(name: str, item: Any, more_names: Sequence[str]) -> Any:
     """A number, a word, or a number that may be `none`."""
     may_be_none = item.metadata["optional"] and item.default is not None
     kind = str if may_be_none else KINDS.get(item.type, str)
-    return Annotated[kind | None, _option(name, _help(name), "Mode")]
+    return Annotated[kind | None, _option(name, _help(name), "Mode", more_names)]
 
 
 def _sampling_flag(name: str) -> Any:
@@ -97,25 +97,27 @@ def _sampling_flag(name: str) -> Any:
     return Annotated[kind, _option(name, item.metadata["help"], "Sampling")]
 
 
-def _option(name: str, text: str, panel: str) -> Any:
-    return typer.Option("--" + name.replace("_", "-"), help=text, rich_help_panel=panel, show_default=False)
-
-
-def canonical_mode(name: str) -> str:
-    """Our word for a mode however it is spelled."""
-    plain = name.strip().lower().replace("-", "_")
-    return ALIASES.get(plain, plain)
+def _option(name: str, text: str, panel: str, more_names: Sequence[str] = ()) -> Any:
+    words = ("--" + name.replace("_", "-"), *more_names)
+    return typer.Option(*words, help=text, rich_help_panel=panel, show_default=False)
 
 
 def chosen(mode: str | None, **flags: Any) -> dict[str, Any]:
     """The options of `LLM.generate` from flags: those not given are left out, so that each mode's defaults hold."""
-    picked = {name: value for name, value in flags.items() if value not in (None, [])}
-    for name, item in mode_options().items():
-        if isinstance(picked.get(name), str) and item.metadata["choices"] is None:
-            picked[name] = _number_or_none(name, picked[name])
+    picked = with_numbers({name: value for name, value in flags.items() if value not in (None, [])})
     if "logit_bias" in picked:
         picked["logit_bias"] = dict(_bias(text) for text in picked["logit_bias"])
     return picked if mode is None else {"mode": canonical_mode(mode), **picked}
+
+
+def with_numbers(picked: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with numbers (or None, for `none`) where flags hold texts for them."""
+    known = mode_options()
+    are_numbers = {name for name, item in known.items() if item.metadata["choices"] is None}
+    return {
+        name: _number_or_none(name, value) if name in are_numbers and isinstance(value, str) else value
+        for name, value in picked.items()
+    }
 
 
 def load_adapters(llm: "LLM", adapters: list[str] | None, drafter: str | None) -> dict[str, str]:
@@ -146,4 +148,4 @@ def _number_or_none(name: str, text: str) -> float | None:
         raise InvalidInput(f"{name} is {text!r}, allowed is a number, or none") from None
 
 
-__all__ = ["canonical_mode", "chosen", "load_adapters", "with_options"]
+__all__ = ["canonical_mode", "chosen", "load_adapters", "mode_flags", "with_numbers", "with_options"]

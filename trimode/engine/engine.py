@@ -1,5 +1,6 @@
 """The wheel: plan, admit, run once, advance each, roll caches back, emit events. Knows no mode."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from itertools import count
 from typing import Any
 
 from trimode.decoding import Decoder
+from trimode.engine.checks import check_adapter, check_going, check_limits, check_prompt
 from trimode.engine.detokenizer import Detokenizer
 from trimode.engine.events import Event
 from trimode.engine.request import Request
@@ -20,17 +22,21 @@ from trimode.numerics.sampling import Sampling
 from trimode.spans import Picks, Span
 from trimode.tokenizer import Tokenizer
 
+log = logging.getLogger("trimode.engine")
+
 
 class Engine:
     """Runs requests of any modes and lengths together; each gets the tokens it would get alone."""
 
     def __init__(
         self, model: Model, tokenizer: Tokenizer | None = None, *, max_rows: int = 2048, max_running: int = 64,
-        max_cached: int | None = None, drafter: Adapter | None = None,
+        max_cached: int | None = None, drafter: Adapter | None = None, isolates: bool = False,
     ) -> None:  # fmt: skip
         """At most `max_rows` rows in a forward, `max_running` requests at a time, and, if given, `max_cached` positions
         in all caches together: where they run out, the youngest are preempted. The oldest runs in any case.
-        `drafter` holds for the drafts of every request: it changes how many of them hold, and no answer."""
+        `drafter` holds for the drafts of every request: it changes how many of them hold, and no answer.
+        `isolates`: after a forward that fails each request runs alone, and one that fails then ends with `error`; else
+        `step` raises."""
         if max_rows < 1 or max_running < 1:
             raise InvalidInput(f"max_rows is {max_rows} and max_running {max_running}, both must be at least 1")
         if max_cached is not None and max_cached < 1:
@@ -38,6 +44,7 @@ class Engine:
         check_adapter(model, drafter, draft=True)
         self.model, self.tokenizer, self.drafter = model, tokenizer, drafter
         self.max_rows, self.max_running, self.max_cached = max_rows, max_running, max_cached
+        self.isolates = isolates
         self._ids = count()
         self._running: deque[Request] = deque()
         self._waiting: deque[Request] = deque()
@@ -75,6 +82,14 @@ class Engine:
     def is_idle(self) -> bool:
         return not self._running and not self._waiting
 
+    @property
+    def n_running(self) -> int:
+        return len(self._running)
+
+    @property
+    def n_waiting(self) -> int:
+        return len(self._waiting)
+
     def step(self) -> list[Event]:
         """One forward for as many requests as fit. Does nothing when idle."""
         plans = self._plans()
@@ -86,8 +101,8 @@ class Engine:
             Job(span=plan, cache=r.cache, sampling=r.sampling, tokens=r.tokens, n_prompt=r.n_prompt, adapter=r.adapter)
             for r, plan in ((queue[i], plans[i]) for i in admitted)
         ]
-        picks = run(self.model, jobs, self.drafter)
-        events = [self._advance(queue[i], plans[i], pick) for i, pick in zip(admitted, picks, strict=True)]
+        picks = self._picks(jobs)
+        events = [self._settle(queue[i], plans[i], pick) for i, pick in zip(admitted, picks, strict=True)]
         ran = {queue[i].id for i in admitted}
         order = [r for r in queue if r.id not in ran] + [queue[i] for i in admitted]
         self._running = deque(r for r in order if r.finish is None)
@@ -158,6 +173,36 @@ class Engine:
             request.cache.reserve(min(request.end, 1024))  # at first; a longer text doubles it
         return [plans[request.id] for request in self._running]
 
+    def _picks(self, jobs: list[Job]) -> Sequence[Picks | None]:
+        """What one forward of all jobs found; where that fails, what a forward of each did, None where it fails too."""
+        try:
+            return run(self.model, jobs, self.drafter)
+        except Exception:
+            if not self.isolates:
+                raise
+            log.exception("a forward of %d requests failed, each runs alone", len(jobs))
+        return [self._alone(job) for job in jobs]
+
+    def _alone(self, job: Job) -> Picks | None:
+        try:
+            return run(self.model, [job], self.drafter)[0]
+        except Exception:
+            log.exception("a forward of one request failed")
+            return None
+
+    def _settle(self, request: Request, span: Span, picks: Picks | None) -> Event | None:
+        """What picks mean for a request. Without any, or where that fails, it ends with `error`."""
+        if picks is not None:
+            try:
+                return self._advance(request, span, picks)
+            except Exception:
+                if not self.isolates:
+                    raise
+                log.exception("request %d cannot go on", request.id)
+        request.finish = "error"
+        self._close(request)
+        return Event(request=request.id, kind=span.kind, tokens=(), text="", finish="error")
+
     def _close(self, request: Request) -> None:
         request.seconds = time.perf_counter() - request.started_at
         request.cache = self.model.new_cache(0)  # nobody reads it any more
@@ -180,44 +225,3 @@ class Engine:
         text = request.text.piece(is_last) if request.text else ""
         canvas = request.decoder.view(step.state) if request.is_watched and not is_last else None
         return Event(request=request.id, kind=span.kind, tokens=tokens, text=text, finish=request.finish, canvas=canvas)
-
-
-def check_going(request: Request, what: str) -> None:
-    """A request that has ended cannot go on."""
-    if request.finish is not None:
-        raise InvalidInput(f"request {request.id} has ended ({request.finish}), only a running one can be {what}")
-
-
-def check_adapter(model: Model, adapter: Adapter | None, draft: bool) -> None:
-    """A forward that takes adapters, and one made for all rows, or for those of drafts."""
-    if adapter is None:
-        return
-    if not getattr(model, "takes_adapters", False):
-        raise InvalidInput(f"{type(model).__name__} has no adapters, and {adapter.name!r} was asked for")
-    if adapter.draft != draft:
-        made, asked = ("drafts", "all rows") if adapter.draft else ("all rows", "drafts")
-        raise InvalidInput(f"adapter {adapter.name!r} was made for {made} and is asked for {asked}")
-
-
-def check_limits(max_tokens: int, stop: Sequence[object]) -> None:
-    """At least one token, and stop strings that are not empty."""
-    if type(max_tokens) is not int or max_tokens < 1:
-        raise InvalidInput(f"max_tokens is {max_tokens!r}, allowed is an integer of at least 1")
-    for text in stop:
-        if not isinstance(text, str) or not text:
-            raise InvalidInput(f"stop holds {text!r}, allowed are texts of at least one character")
-
-
-def check_prompt(prompt: Sequence[int], vocab_size: int, mask_token_id: int | None, context_length: int) -> None:
-    """A prompt is non-empty, holds ids of the vocabulary but no mask, and leaves room for at least one token."""
-    if not prompt:
-        raise InvalidInput("the prompt is empty, at least one token is needed")
-    for position, token in enumerate(prompt):
-        if type(token) is not int or not 0 <= token < vocab_size:
-            raise InvalidInput(f"prompt token {position} is {token!r}, allowed is 0 to {vocab_size - 1}")
-        if token == mask_token_id:
-            raise InvalidInput(f"prompt token {position} is {token}, the mask, a reserved id that no prompt may hold")
-    if len(prompt) >= context_length:
-        raise InvalidInput(
-            f"the prompt has {len(prompt)} tokens, the context holds {context_length} and one is needed for the answer"
-        )

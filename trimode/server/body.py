@@ -1,0 +1,113 @@
+"""What clients may send, as pydantic models: types and ranges. The fields of the modes come from the decoders' own.
+
+Fields that no model names are kept, and `reading` decides what becomes of them.
+"""
+
+from typing import Annotated, Any, Literal, Union, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from trimode.decoding import MODES, options
+from trimode.numerics.parameters import MASK64, STRONGEST_BIAS
+
+SHORT = Annotated[str, Field(min_length=1, max_length=256)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+Tokens = Annotated[list[TokenId], Field(min_length=1)]
+
+
+class Body(BaseModel):
+    """Strict: a text is no number, a boolean no integer, and neither NaN nor infinity is a number."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class StreamOptions(Body):
+    include_usage: bool | None = None
+
+
+class TextPart(Body):
+    type: Literal["text", "input_text"]
+    text: str
+
+
+class Message(Body):
+    """A turn of a conversation. Of other fields only `name` reaches the chat template."""
+
+    role: Annotated[str, Field(min_length=1, max_length=64)]
+    content: str | list[TextPart]
+    name: Annotated[str, Field(max_length=256)] | None = None
+
+
+class Common(Body):
+    """What both endpoints take, beside the parameters of the modes. A field that is null counts as left out."""
+
+    model: Annotated[str, Field(max_length=1024)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=4096)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    stop: SHORT | Annotated[list[SHORT], Field(max_length=16)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=MASK64)] | None = None
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-STRONGEST_BIAS, le=STRONGEST_BIAS)]] | None = None
+    banned_token_ids: list[TokenId] | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    max_thinking_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    generation_mode: Annotated[str, Field(max_length=64)] | None = Field(None, description=f"one of {', '.join(MODES)}")
+
+
+def _mode_fields() -> dict[str, Any]:
+    """Every parameter of every mode, once, by the first mode that has it."""
+    found: dict[str, Any] = {}
+    for mode in MODES:
+        for name, item in options(mode).items():
+            found.setdefault(name, (_declared(item), Field(None, description=item.metadata["help"])))
+    return found
+
+
+def _declared(item: Any) -> Any:
+    """The type of a decoder's field with its range. Null leaves it out; what Python calls None is "none" here."""
+    facts, kinds = item.metadata, get_args(item.type) or (item.type,)
+    if facts["choices"] is not None:
+        return Union[Literal[facts["choices"]], None]  # noqa: UP007 - a runtime value
+    kind = next(kind for kind in kinds if kind is not type(None))
+    low = {} if facts["low"] is None else {"gt" if facts["is_open"] else "ge": facts["low"]}
+    high = {} if facts["high"] in (None, float("inf")) else {"le": facts["high"]}
+    words = (Literal["none"],) if facts["optional"] and item.default is not None else ()
+    return Union[(Annotated[kind, Field(**low, **high)], *words, None)]
+
+
+Modes: Any = create_model("Modes", __base__=Common, **_mode_fields())
+
+
+class ChatBody(Modes):  # type: ignore[misc]
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+
+
+class CompletionBody(Modes):  # type: ignore[misc]
+    """POST /v1/completions."""
+
+    prompt: str | Tokens | Annotated[list[str], Field(min_length=1)] | Annotated[list[Tokens], Field(min_length=1)]
+    echo: bool | None = None
+
+
+class TokenizeBody(Body):
+    """POST /tokenize: a text, or messages as a prompt is made of them."""
+
+    prompt: str | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)] | None = None
+
+
+class DetokenizeBody(Body):
+    """POST /detokenize."""
+
+    tokens: list[TokenId]

@@ -1,0 +1,47 @@
+"""Small things between a route and HTTP: a body as JSON, JSON and events as answers, a client that leaves."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import Request
+from starlette.responses import Response
+
+from trimode.server.refusals import Refused
+
+T = TypeVar("T")
+
+
+async def document(request: Request) -> Any:
+    """The body as JSON; NaN, infinity and broken text are none."""
+    try:
+        return orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise Refused(400, f"the body is not JSON ({error})") from None
+
+
+def answered(value: Any, headers: dict[str, str] | None = None, status: int = 200) -> Response:
+    """A value as JSON."""
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+def event(value: Any) -> bytes:
+    """A server-sent event."""
+    return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result, or None where the client left first; then the work is cancelled."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    result, left = asyncio.create_task(work), asyncio.create_task(gone())
+    try:
+        await asyncio.wait((result, left), return_when=asyncio.FIRST_COMPLETED)
+        return result.result() if result.done() else None
+    finally:
+        left.cancel()
+        result.cancel()
