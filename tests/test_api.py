@@ -38,6 +38,28 @@ def test_the_pieces_of_a_stream_are_the_text_of_the_completion(variant: str) -> 
     assert (whole.text, whole.token_ids) == (stream.completion.text, stream.completion.token_ids)
 
 
+@every_mode
+def test_a_token_may_end_a_text_and_an_eos_may_not(variant: str) -> None:
+    llm = LLM(reciter("one; two", 3), byte_tokenizer())
+    semicolon = byte_tokenizer().encode(";")[0]
+    done = llm.generate("abc", stop_token_ids=[semicolon], **settings(variant))
+    assert (done.text, done.token_ids[-1], done.finish_reason) == ("one", semicolon, "stop")
+    goes_on = llm.generate("abc", ignore_eos=True, max_tokens=12, **settings(variant))
+    assert (goes_on.text[:8], goes_on.completion_tokens, goes_on.finish_reason) == ("one; two", 12, "length")
+    both = llm.generate("abc", ignore_eos=True, stop_token_ids=[EOS], **settings(variant))
+    assert (both.text, both.finish_reason) == ("one; two", "stop")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stop_token_ids": [-1]}, {"stop_token_ids": [BYTES]}, {"stop_token_ids": [MASK]}, {"stop_token_ids": 5},
+     {"stop_token_ids": [True]}, {"ignore_eos": 1}, {"ignore_eos": None}],
+)  # fmt: skip
+def test_what_cannot_end_a_text_is_refused_by_name(options: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput, match=next(iter(options))):
+        LIVELY.generate("a", **options)
+
+
 def test_a_checkpoint_that_cannot_speculate_has_its_best_mode_by_default() -> None:
     causal = empty(
         tiny_config(vocab_size=BYTES, mask_token_id=None, block_size=None), torch.float32, torch.device("cpu")

@@ -13,7 +13,6 @@ from tokenizers import Tokenizer as Backend
 
 from recipes.tokenizer import CHAT, RESERVED, WORDS
 from tests.fakes import byte_tokenizer
-from trimode.api import check_ids
 from trimode.errors import CheckpointError, InvalidInput
 from trimode.tokenizer import FIM, MARKERS, SIGN, Tokenizer
 
@@ -293,7 +292,7 @@ def test_begin_and_end_of_text_may_stand_in_a_prompt_whatever_their_names() -> N
     ends = ("<|begin_of_text|>", "<|end_of_text|>")
     backend = templated("", special=("<|mask|>", *ends)).backend
     chat = Tokenizer(backend, "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", *ends)
-    assert check_ids(chat.encode_chat(user("x")), chat)[0] == chat.special["<|begin_of_text|>"]
+    assert chat.checked(chat.encode_chat(user("x")))[0] == chat.special["<|begin_of_text|>"]
     assert chat.special["<|mask|>"] in chat.reserved
 
 

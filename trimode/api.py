@@ -19,7 +19,7 @@ from trimode.models.adapters import Adapter
 from trimode.models.checkpoint import default_sampling, export, load_model, resolve
 from trimode.models.native import NativeTransformer, reason_against
 from trimode.models.transformer import Model, Transformer
-from trimode.numerics.parameters import PARAMETERS, Sampling, SamplingOptions
+from trimode.numerics.parameters import PARAMETERS, Sampling, SamplingOptions, token_ids
 from trimode.tokenizer import Message, Tokenizer
 
 __all__ = ["BACKENDS", "BUNDLED", "LLM", "Completion", "Options", "Stream", "completion", "load"]
@@ -36,6 +36,8 @@ class Options(SamplingOptions, total=False):
     adapter: str | None  # the name of one that is loaded; default: none
     max_tokens: int  # default 256
     stop: str | Sequence[str]
+    stop_token_ids: Sequence[int]  # these end the text, too
+    ignore_eos: bool  # the checkpoint's own do not
     block_size: int
     confidence_threshold: float | None
     max_denoising_steps: int | None
@@ -193,17 +195,30 @@ class LLM:
 
     def submit(self, engine: Engine, prompt: Prompt, *, watch: bool = False, **options: Unpack[Options]) -> Request:
         """Check a prompt and its options, and queue it in an engine."""
-        tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else check_ids(prompt, self.tokenizer)
+        tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else self.tokenizer.checked(prompt)
         chosen: dict[str, Any] = dict(options)
         mode = chosen.pop("mode", default_mode(self.model.config))
         sampling = self._sampling({name: chosen.pop(name) for name in PARAMETERS if name in chosen})
         stop = chosen.pop("stop", ())
         max_tokens = chosen.pop("max_tokens", 256)
         adapter = self.adapter(chosen.pop("adapter", None))
+        ends = self._ends(chosen.pop("stop_token_ids", ()), chosen.pop("ignore_eos", False))
         return engine.submit(
-            tokens, build(mode, self.model.config, self.cost, **chosen), max_tokens=max_tokens, sampling=sampling,
-            stop=stop if isinstance(stop, list | tuple) else (stop,), watch=watch, adapter=adapter,
+            tokens, build(mode, self.model.config, self.cost, ends=ends, **chosen), max_tokens=max_tokens,
+            sampling=sampling, stop=stop if isinstance(stop, list | tuple) else (stop,), watch=watch, adapter=adapter,
+            ends=ends,
         )  # fmt: skip
+
+    def _ends(self, more: Any, ignore_eos: Any) -> tuple[int, ...]:
+        """The tokens that end a text."""
+        if type(ignore_eos) is not bool:
+            raise InvalidInput(f"ignore_eos is {ignore_eos!r}, allowed are True and False")
+        own, size = self.model.config.eos_token_ids, self.model.config.vocab_size
+        found = token_ids(more, "stop_token_ids")
+        for token in found:
+            if token >= size or token == self.model.config.mask_token_id:
+                raise InvalidInput(f"stop_token_ids holds {token}, allowed is 0 to {size - 1}, but for the mask")
+        return found if ignore_eos else (*own, *(token for token in found if token not in own))
 
     def _sampling(self, chosen: dict[str, Any]) -> Sampling:
         """The defaults with what was chosen, and the tokenizer's </think> where a budget needs an end of thinking."""
@@ -232,13 +247,3 @@ class Stream:
     @property
     def completion(self) -> Completion:
         return completion(self._request)
-
-
-def check_ids(prompt: Sequence[int], tokenizer: Tokenizer) -> list[int]:
-    """Token ids without the special ones that no prompt may hold; chat markup, begin and end of text are fine."""
-    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes) or not all(type(token) is int for token in prompt):
-        raise InvalidInput(f"the prompt is {prompt!r:.60}, a text or a list of token ids is expected")
-    for position, token in enumerate(prompt):
-        if token in tokenizer.reserved:
-            raise InvalidInput(f"prompt token {position} is {token}, a reserved id that no prompt may hold")
-    return list(prompt)

@@ -92,6 +92,16 @@ class Tokenizer:
             raise InvalidInput(f"this vocabulary has no other word for {text!r:.60} than a special token")
         return [token for piece in pieces for token in self.encode(piece)]
 
+    def checked(self, prompt: Sequence[int]) -> list[int]:
+        """Token ids without the special ones that no prompt may hold; chat markup, begin and end of text are fine."""
+        is_list = isinstance(prompt, Sequence) and not isinstance(prompt, bytes)
+        if not is_list or not all(type(token) is int for token in prompt):
+            raise InvalidInput(f"the prompt is {prompt!r:.60}, a text or a list of token ids is expected")
+        for position, token in enumerate(prompt):
+            if token in self.reserved:
+                raise InvalidInput(f"prompt token {position} is {token}, a reserved id that no prompt may hold")
+        return list(prompt)
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens without the special ones; bytes that are not UTF-8 become U+FFFD."""
         return str(self.backend.decode(list(tokens), skip_special_tokens=True))

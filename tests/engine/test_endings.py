@@ -13,9 +13,11 @@ from tests.fakes import (
     alone,
     byte_tokenizer,
     decoder,
+    drain,
     lively_model,
     reciter,
 )
+from trimode.decoding import build
 from trimode.engine.engine import Engine
 from trimode.engine.request import Request
 from trimode.numerics.sampling import Sampling
@@ -80,6 +82,26 @@ def test_nothing_follows_the_first_eos_of_a_real_model(variant: str, temperature
             assert request.finish == ("stop" if request.answer[-1] in ends else "length")
             finishes.add(request.finish)
     assert "stop" in finishes
+
+
+@every_mode
+@pytest.mark.parametrize("ends", [(), (2, 5), (2, 5, 9, 18, 21, 35, 36)])
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=2.0, min_tokens=3)])
+def test_ends_of_a_request_are_as_if_they_were_the_checkpoints(
+    variant: str, ends: tuple[int, ...], sampling: Sampling
+) -> None:
+    own = lively_model(3, eos_token_ids=ends)
+    other = lively_model(3, eos_token_ids=(7, 8))
+    mode, options = VARIANTS[variant]
+    for prompt in ([4], [9, 5, 2], [30, 31, 32, 33]):
+        meant = alone(own, variant, prompt, max_tokens=16, sampling=sampling)
+        engine = Engine(other)
+        request = engine.submit(
+            prompt, build(mode, other.config, ends=ends, **options), max_tokens=16, sampling=sampling, ends=ends
+        )
+        drain(engine)
+        assert (request.answer, request.finish) == (meant.answer, meant.finish)
+        assert request.counts.forwards == meant.counts.forwards
 
 
 @every_mode

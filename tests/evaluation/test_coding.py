@@ -11,7 +11,6 @@ import pytest
 from tokenizers import Tokenizer as Backend
 
 from tests.fakes import byte_tokenizer
-from trimode.api import check_ids
 from trimode.errors import InvalidInput
 from trimode.evaluation import sandbox
 from trimode.evaluation.asking import asked
@@ -180,7 +179,7 @@ def test_a_hole_is_laid_out_as_training_does(data: Path) -> None:
     whole = text.suffix_first(len(prefix), len(prefix) + len(middle), special)
     prompt = laid_out(marked, item)
     assert prompt == whole.tokens[: whole.answers[0][0]]
-    assert check_ids(prompt, marked) == list(prompt)
+    assert marked.checked(prompt) == list(prompt)
     llm: Any = SimpleNamespace(tokenizer=marked)
     assert asked(llm, humaneval_infilling(data, allow_unsandboxed=True), item, chat=False).tokens == prompt
 

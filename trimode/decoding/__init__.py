@@ -37,8 +37,12 @@ def default_mode(config: ModelConfig) -> str:
     return "diffusion" if config.commit_visibility == "block" else DEFAULT_MODE
 
 
-def build(mode: str, config: ModelConfig, cost: CostModel = FLAT, **chosen: Any) -> Decoder[Any]:
+def build(
+    mode: str, config: ModelConfig, cost: CostModel = FLAT, *, ends: tuple[int, ...] | None = None, **chosen: Any
+) -> Decoder[Any]:
     """A mode's decoder with the checkpoint's own ids and block size, and the chosen parameters checked.
+
+    `ends`: the tokens that end a text (default: the checkpoint's).
 
     Raises InvalidInput for an unknown mode, a parameter the mode does not have, or a value out of range.
     """
@@ -51,7 +55,7 @@ def build(mode: str, config: ModelConfig, cost: CostModel = FLAT, **chosen: Any)
             raise InvalidInput(f"{name} is not a parameter of mode {mode!r}, its parameters are: {allowed}")
     facts = {
         "mask_token_id": config.mask_token_id,
-        "eos_token_ids": config.eos_token_ids,
+        "eos_token_ids": config.eos_token_ids if ends is None else ends,
         "block_size": config.block_size,
         "canvas_logits": config.canvas_logits,
         "cost": cost,

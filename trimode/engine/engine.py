@@ -52,9 +52,10 @@ class Engine:
     def submit(
         self, prompt: Sequence[int], decoder: Decoder[Any], *, max_tokens: int = 256,
         sampling: Sampling | None = None, stop: Sequence[str] = (), watch: bool = False,
-        adapter: Adapter | None = None,
+        adapter: Adapter | None = None, ends: tuple[int, ...] | None = None,
     ) -> Request:  # fmt: skip
         """Queue a prompt; the returned request fills up as `step` is called. `watch` adds open canvases to its events.
+        `ends`: the tokens that end the text (default: the checkpoint's), those that the decoder was built with.
 
         Raises InvalidInput for an empty prompt, ids outside the vocabulary, a prompt that leaves no room, or an adapter
         where the model's forward has none.
@@ -64,7 +65,8 @@ class Engine:
         check_prompt(prompt, config.vocab_size, config.mask_token_id, config.context_length)
         check_limits(max_tokens, stop)
         sampling = sampling or Sampling()
-        sampling.check_against(config.vocab_size, config.eos_token_ids, config.mask_token_id, max_tokens)
+        ends = config.eos_token_ids if ends is None else ends
+        sampling.check_against(config.vocab_size, ends, config.mask_token_id, max_tokens)
         if stop and self.tokenizer is None:
             raise InvalidInput("stop needs a tokenizer, and this engine has none")
         end = min(len(prompt) + max_tokens, config.context_length)
@@ -72,7 +74,7 @@ class Engine:
         request = Request(
             id=next(self._ids), tokens=list(prompt), n_prompt=len(prompt), end=end, decoder=decoder,
             state=decoder.start(prompt, end), sampling=sampling,
-            eos_token_ids=config.eos_token_ids, cache=self.model.new_cache(0), text=text, is_watched=watch,
+            ends=ends, cache=self.model.new_cache(0), text=text, is_watched=watch,
             commit_block=config.commit_block, adapter=adapter,
         )  # fmt: skip
         self._waiting.append(request)
@@ -98,7 +100,15 @@ class Engine:
         queue = list(self._running)
         admitted = admit([plan.n_rows for plan in plans], self.max_rows)
         jobs = [
-            Job(span=plan, cache=r.cache, sampling=r.sampling, tokens=r.tokens, n_prompt=r.n_prompt, adapter=r.adapter)
+            Job(
+                span=plan,
+                cache=r.cache,
+                sampling=r.sampling,
+                tokens=r.tokens,
+                n_prompt=r.n_prompt,
+                adapter=r.adapter,
+                ends=r.ends,
+            )
             for r, plan in ((queue[i], plans[i]) for i in admitted)
         ]
         picks = self._picks(jobs)

@@ -52,7 +52,7 @@ class Request:
     decoder: Decoder[Any]
     state: Any
     sampling: Sampling
-    eos_token_ids: tuple[int, ...]
+    ends: tuple[int, ...]  # tokens that end the text
     cache: Cache
     text: Detokenizer | None
     commit_block: int = 1  # tokens are committed in whole blocks of so many
@@ -84,7 +84,7 @@ class Request:
         for token in tokens:
             self.tokens.append(token)
             taken += 1
-            if token in self.eos_token_ids or (self.text is not None and self.text.add(token)):
+            if token in self.ends or (self.text is not None and self.text.add(token)):
                 self.finish = "stop"
             elif len(self.tokens) >= self.end:
                 self.finish = "length"

@@ -32,6 +32,7 @@ class Job:
     tokens: Sequence[int] = ()  # prompt and answer so far; looked at only where the sampling reads the text
     n_prompt: int = 0
     adapter: Adapter | None = None
+    ends: tuple[int, ...] | None = None  # tokens that end its text (default: the checkpoint's)
 
 
 @torch.inference_mode()
@@ -64,7 +65,7 @@ def _run(model: Model, jobs: Sequence[Job], drafter: Adapter | None) -> list[Pic
     wanted = hidden_TD if rows == list(range(len(tokens))) else select(hidden_TD, rows)
     chosen = pick(
         mixed(model.logits(wanted), [(read, share) for read, _, share in mixes]),
-        [d for job in jobs for d in draws(job, model.config.eos_token_ids)],
+        [d for job in jobs for d in draws(job, model.config.eos_token_ids if job.ends is None else job.ends)],
         banned(model.config.mask_token_id, device),
         getattr(model, "greedy", None),  # a backend may have a faster way
     )

@@ -130,12 +130,12 @@ def biases(given: Any) -> tuple[tuple[int, float], ...]:
     return tuple(sorted(found.items()))
 
 
-def token_ids(given: Any) -> tuple[int, ...]:
-    """A sequence of token ids, in order, each once."""
+def token_ids(given: Any, name: str = "banned_token_ids") -> tuple[int, ...]:
+    """A sequence of token ids, in order, each once. `name` is what the caller calls them."""
     if not isinstance(given, Iterable) or isinstance(given, str | bytes):
-        raise InvalidInput(f"banned_token_ids is {given!r:.60}, allowed is a list of token ids")
+        raise InvalidInput(f"{name} is {given!r:.60}, allowed is a list of token ids")
     listed = list(given)
     for token in listed:
         if type(token) is not int or token < 0:
-            raise InvalidInput(f"banned_token_ids holds {token!r}, allowed is a list of token ids")
+            raise InvalidInput(f"{name} holds {token!r}, allowed is a list of token ids")
     return tuple(sorted(set(listed)))

@@ -47,6 +47,8 @@ class Common(Body):
     n: Annotated[int, Field(ge=1, le=4096)] | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     stop: SHORT | Annotated[list[SHORT], Field(max_length=16)] | None = None
+    stop_token_ids: list[TokenId] | None = None
+    ignore_eos: bool | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=MASK64)] | None = None
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None

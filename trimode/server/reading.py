@@ -13,14 +13,15 @@ from trimode.numerics.parameters import MASK64, PARAMETERS
 from trimode.server.body import Body, Message
 from trimode.server.refusals import Refused
 
+ENDS = ("stop_token_ids", "ignore_eos")
 WITHOUT_EFFECT = ("user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key")
 # Fields of OpenAI's and vLLM's that nobody honours here yet, with the values that ask for nothing.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,), "suffix": ("",), "logprobs": (False,), "top_logprobs": (0,), "prompt_logprobs": (),
     "response_format": ({"type": "text"},), "tools": ([],), "tool_choice": ("none", "auto"),
     "parallel_tool_calls": (True, False), "functions": ([],), "function_call": ("none",), "store": (False,),
-    "modalities": (["text"],), "audio": (), "prediction": (), "reasoning_effort": ("none",), "ignore_eos": (False,),
-    "stop_token_ids": ([],), "length_penalty": (1.0,), "use_beam_search": (False,), "early_stopping": (False,),
+    "modalities": (["text"],), "audio": (), "prediction": (), "reasoning_effort": ("none",),
+    "length_penalty": (1.0,), "use_beam_search": (False,), "early_stopping": (False,),
     "skip_special_tokens": (True,), "spaces_between_special_tokens": (True,), "include_stop_str_in_output": (False,),
     "stream_mode": ("text",), "diffusing": (False,), "verbosity": (),
 }  # fmt: skip
@@ -58,7 +59,7 @@ def read(body: Any, warnings: tuple[str, ...], defaults: Mapping[str, Any], mode
     chosen = {name: value for name, value in defaults.items() if name in known}
     every = {name: item for each in MODES for name, item in options(each).items()}
     chosen |= {name: meant(every[name], value) for name, value in given.items() if name in every}
-    chosen |= {name: value for name, value in given.items() if name in PARAMETERS}
+    chosen |= {name: value for name, value in given.items() if name in PARAMETERS or name in ENDS}
     chosen["mode"] = mode
     chosen["seed"] = given["seed"] & MASK64 if "seed" in given else secrets.randbits(63)
     if chosen.get("top_k") == -1:

@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from trimode.api import check_ids
 from trimode.server import answers
 from trimode.server.answers import Head
 from trimode.server.body import Body, ChatBody, CompletionBody
@@ -55,7 +54,7 @@ def encoded(service: Service, prompt: Any) -> list[list[int]]:
     """A text, tokens, or a list of either, as tokens."""
     many = prompt if isinstance(prompt, list) and not isinstance(prompt[0], int) else [prompt]
     tokenizer = service.llm.tokenizer
-    return [tokenizer.encode(one) if isinstance(one, str) else check_ids(one, tokenizer) for one in many]
+    return [tokenizer.encode(one) if isinstance(one, str) else tokenizer.checked(one) for one in many]
 
 
 async def written(
