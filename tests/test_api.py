@@ -32,7 +32,7 @@ def test_the_pieces_of_a_stream_are_the_text_of_the_completion(variant: str) -> 
     stream = llm.stream("abc", stop=["END", "京x"], **settings(variant))
     events = list(stream)
     assert "".join(event.text for event in events) == stream.completion.text == "Straße nach 京都: "
-    assert stream.completion.finish_reason == "stop"
+    assert (stream.completion.finish_reason, stream.completion.stop_reason) == ("stop", "END")
     assert stream.completion.token_ids == tuple(byte_tokenizer().encode("Straße nach 京都: END"))
     whole = llm.generate("abc", stop=["END", "京x"], **settings(variant))
     assert (whole.text, whole.token_ids) == (stream.completion.text, stream.completion.token_ids)
@@ -44,10 +44,12 @@ def test_a_token_may_end_a_text_and_an_eos_may_not(variant: str) -> None:
     semicolon = byte_tokenizer().encode(";")[0]
     done = llm.generate("abc", stop_token_ids=[semicolon], **settings(variant))
     assert (done.text, done.token_ids[-1], done.finish_reason) == ("one", semicolon, "stop")
+    assert done.stop_reason == semicolon
     goes_on = llm.generate("abc", ignore_eos=True, max_tokens=12, **settings(variant))
     assert (goes_on.text[:8], goes_on.completion_tokens, goes_on.finish_reason) == ("one; two", 12, "length")
+    assert goes_on.stop_reason is None
     both = llm.generate("abc", ignore_eos=True, stop_token_ids=[EOS], **settings(variant))
-    assert (both.text, both.finish_reason) == ("one; two", "stop")
+    assert (both.text, both.finish_reason, both.stop_reason) == ("one; two", "stop", None)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -262,3 +263,20 @@ def test_a_second_sigterm_ends_what_still_runs() -> None:
         assert busy.process.poll() is None
         busy.process.send_signal(signal.SIGTERM)
         assert busy.process.wait(30) == 0
+
+
+def test_anthropics_client_gets_its_messages_and_its_streams(server: Server, llm: LLM) -> None:
+    asked: dict[str, Any] = {"model": "trimode", "max_tokens": 30, "messages": TURNS}
+    with anthropic.Anthropic(base_url=f"http://127.0.0.1:{server.port}", api_key="none", max_retries=0) as client:
+        whole = client.messages.create(**asked, extra_body={"generation_mode": "ar"})
+        cut = client.messages.create(**asked, stop_sequences=["4"])
+        with client.messages.stream(**asked) as stream:
+            pieces = "".join(stream.text_stream)
+            final = stream.get_final_message()
+        with pytest.raises(anthropic.BadRequestError, match="tools"):
+            client.messages.create(**asked, tools=[{"name": "a", "input_schema": {}}])
+    mine = llm.chat(TURNS, max_tokens=30)
+    assert whole.content[0].text == pieces == final.content[0].text == mine.text
+    assert (whole.usage.input_tokens, whole.usage.output_tokens) == (mine.prompt_tokens, mine.completion_tokens)
+    assert whole.stop_reason == final.stop_reason == {"stop": "end_turn", "length": "max_tokens"}[mine.finish_reason]
+    assert (cut.stop_reason, cut.stop_sequence, cut.content[0].text) == ("stop_sequence", "4", mine.text.split("4")[0])

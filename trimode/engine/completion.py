@@ -14,6 +14,7 @@ class Completion:
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
+    stop_reason: str | int | None  # the stop string, or the token other than the checkpoint's own, that ended the text
     mode: str
     placement: str | None
     prompt_tokens: int
@@ -39,6 +40,7 @@ def completion(request: Request) -> Completion:
         text=request.text.sent if request.text else "",
         token_ids=answer,
         finish_reason=request.finish or "cancelled",
+        stop_reason=request.stop_reason,
         mode=request.decoder.mode,
         placement=getattr(request.decoder, "placement", None),
         prompt_tokens=request.n_prompt,

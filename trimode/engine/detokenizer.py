@@ -19,7 +19,11 @@ class Detokenizer:
         self._known = ""  # as much of the window's text as _text holds
         self._text = ""  # all text so far, up to a stop string
         self.sent = ""
-        self.is_stopped = False
+        self.stopped_by: str | None = None  # the stop string that ended the text
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.stopped_by is not None
 
     def add(self, token: int) -> bool:
         """Take one token; True if it completes a stop string. Mutates."""
@@ -38,10 +42,10 @@ class Detokenizer:
         searched = max(len(self._text) - max(map(len, self._stop), default=0), 0)
         self._text += certain[len(self._known) :]
         self._known = certain
-        ends = [(at + len(s), at) for s in self._stop if (at := self._text.find(s, searched)) >= 0]
+        ends = [(at + len(s), at, s) for s in self._stop if (at := self._text.find(s, searched)) >= 0]
         if ends and not self.is_stopped:
-            self._text = self._text[: min(ends)[1]]
-            self.is_stopped = True
+            _, stop, self.stopped_by = min(ends)
+            self._text = self._text[:stop]
 
     def piece(self, is_last: bool = False) -> str:
         """Text that has become certain since the last call. Mutates."""

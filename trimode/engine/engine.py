@@ -74,7 +74,7 @@ class Engine:
         request = Request(
             id=next(self._ids), tokens=list(prompt), n_prompt=len(prompt), end=end, decoder=decoder,
             state=decoder.start(prompt, end), sampling=sampling,
-            ends=ends, cache=self.model.new_cache(0), text=text, is_watched=watch,
+            ends=ends, usual_ends=config.eos_token_ids, cache=self.model.new_cache(0), text=text, is_watched=watch,
             commit_block=config.commit_block, adapter=adapter,
         )  # fmt: skip
         self._waiting.append(request)

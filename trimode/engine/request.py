@@ -53,6 +53,7 @@ class Request:
     state: Any
     sampling: Sampling
     ends: tuple[int, ...]  # tokens that end the text
+    usual_ends: tuple[int, ...]  # the checkpoint's own
     cache: Cache
     text: Detokenizer | None
     commit_block: int = 1  # tokens are committed in whole blocks of so many
@@ -68,6 +69,15 @@ class Request:
     def answer(self) -> tuple[int, ...]:
         """Emitted tokens, an ending EOS included."""
         return tuple(self.tokens[self.n_prompt :])
+
+    @property
+    def stop_reason(self) -> str | int | None:
+        """What ended a text that has stopped: a stop string, or a token that is not the checkpoint's own end."""
+        if self.finish != "stop":
+            return None
+        if self.text is not None and self.text.is_stopped:
+            return self.text.stopped_by
+        return None if self.tokens[-1] in self.usual_ends else self.tokens[-1]
 
     def plan(self, max_rows: int) -> Span:
         """What the decoder plans, or a part of what a preemption took from under it, which reads nothing."""

@@ -95,6 +95,26 @@ class ChatBody(Modes):  # type: ignore[misc]
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
 
 
+class Thinking(Body):
+    type: Literal["disabled"]
+
+
+class MessagesBody(Modes):  # type: ignore[misc]
+    """POST /v1/messages, as Anthropic's API has it."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31)]
+    system: str | list[TextPart] | None = None
+    stop_sequences: Annotated[list[SHORT], Field(max_length=16)] | None = None
+    thinking: Thinking | None = None
+    n: Literal[1] | None = None
+
+    @property
+    def conversation(self) -> list[Message]:
+        """The messages, the system's first."""
+        return [*([Message(role="system", content=self.system)] if self.system else []), *self.messages]
+
+
 class CompletionBody(Modes):  # type: ignore[misc]
     """POST /v1/completions."""
 

@@ -1,4 +1,4 @@
-"""Small things between a route and HTTP: a body as JSON, JSON and events as answers, a client that leaves."""
+"""Small things between a route and HTTP: a body as JSON, JSON as an answer, a client that leaves."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -24,11 +24,6 @@ async def document(request: Request) -> Any:
 def answered(value: Any, headers: dict[str, str] | None = None, status: int = 200) -> Response:
     """A value as JSON."""
     return Response(orjson.dumps(value), status, headers, media_type="application/json")
-
-
-def event(value: Any) -> bytes:
-    """A server-sent event."""
-    return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:

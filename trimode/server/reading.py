@@ -64,8 +64,10 @@ def read(body: Any, warnings: tuple[str, ...], defaults: Mapping[str, Any], mode
     chosen["seed"] = given["seed"] & MASK64 if "seed" in given else secrets.randbits(63)
     if chosen.get("top_k") == -1:
         chosen["top_k"] = 0
-    if "stop" in given:
-        chosen["stop"] = [given["stop"]] if isinstance(given["stop"], str) else given["stop"]
+    if (stop := given.get("stop", given.get("stop_sequences"))) is not None:
+        chosen["stop"] = [stop] if isinstance(stop, str) else stop
+    if "stop" in given and "stop_sequences" in given:
+        raise Refused(400, "stop and stop_sequences are both given, leave one out", param="stop")
     limit = given.get("max_completion_tokens", given.get("max_tokens"))
     if limit is not None:
         chosen["max_tokens"] = limit

@@ -5,9 +5,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from trimode.server.body import Body, ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
+from trimode.server.body import Body, ChatBody, CompletionBody, DetokenizeBody, MessagesBody, TokenizeBody
 
-BODIES: tuple[type[Body], ...] = (ChatBody, CompletionBody, DetokenizeBody, TokenizeBody)
+BODIES: tuple[type[Body], ...] = (ChatBody, CompletionBody, MessagesBody, DetokenizeBody, TokenizeBody)
 PLACE = "#/components/schemas/{model}"
 
 

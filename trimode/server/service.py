@@ -96,7 +96,11 @@ class Service:
 
     def completions(self, tickets: Sequence[Ticket]) -> list[Completion]:
         """What the requests have come to."""
-        return [completion(ticket.request) for ticket in tickets]
+        return [self.completion(ticket) for ticket in tickets]
+
+    def completion(self, ticket: Ticket) -> Completion:
+        """What a request has come to."""
+        return completion(ticket.request)
 
     async def merged(self, tickets: Sequence[Ticket]) -> AsyncIterator[tuple[int, Event]]:
         """The events of several requests as they come, with the number of the request. Raises Refused where one fails.

@@ -1,51 +1,70 @@
 """The routes that write text: a body is read, its prompts are queued, and answers go out whole or as a stream."""
 
 import asyncio
-import secrets
-import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from trimode.server import answers
-from trimode.server.answers import Head
-from trimode.server.body import Body, ChatBody, CompletionBody
-from trimode.server.exchange import answered, document, event, unless_gone
+from trimode.server import messages
+from trimode.server.answers import OpenAI
+from trimode.server.body import Body, ChatBody, CompletionBody, MessagesBody
+from trimode.server.dialect import Dialect
+from trimode.server.exchange import answered, document, unless_gone
+from trimode.server.messages import Anthropic
 from trimode.server.reading import Ask, parse, read, turns
-from trimode.server.refusals import Refused, error_body
+from trimode.server.refusals import Refused, refused
 from trimode.server.schema import takes
 from trimode.server.service import Service
 from trimode.server.worker import Ticket
 
 SHORT_ANSWER = 16  # tokens of a completion that names no limit, as at OpenAI
+Prompts = Sequence[list[int]]
 
 
 def writing(service: Service) -> APIRouter:
-    """/v1/chat/completions and /v1/completions."""
+    """/v1/chat/completions, /v1/completions and /v1/messages."""
     router = APIRouter()
 
     @router.post("/v1/chat/completions", openapi_extra=takes(ChatBody))
     async def chat(request: Request) -> Response:
         """Answer a conversation."""
-        body, ask = await asked(ChatBody, request, service)
+        body, ask = asked(ChatBody, await document(request), service)
         prompt = await asyncio.to_thread(service.llm.chat_prompt, turns(body.messages))
-        return await written(request, service, head("chatcmpl", service), ask, [prompt], None)
+        form = OpenAI(model=service.name, is_chat=True, echoes=[""] * ask.n, include_usage=ask.include_usage)
+        return await written(request, service, form, ask, [prompt], None)
 
     @router.post("/v1/completions", openapi_extra=takes(CompletionBody))
     async def complete(request: Request) -> Response:
         """Continue texts."""
-        body, ask = await asked(CompletionBody, request, service)
+        body, ask = asked(CompletionBody, await document(request), service)
         prompts = await asyncio.to_thread(encoded, service, body.prompt)
-        return await written(request, service, head("cmpl", service), ask, prompts, SHORT_ANSWER)
+        decode = service.llm.tokenizer.decode
+        form = OpenAI(
+            model=service.name, is_chat=False, n_prompts=len(prompts), include_usage=ask.include_usage,
+            echoes=[decode(prompt) if ask.echo else "" for prompt in prompts for _ in range(ask.n)],
+        )  # fmt: skip
+        return await written(request, service, form, ask, prompts, SHORT_ANSWER)
+
+    @router.post("/v1/messages", openapi_extra=takes(MessagesBody))
+    async def message(request: Request) -> Response:
+        """Answer a conversation, as Anthropic's API."""
+        try:
+            body, ask = asked(MessagesBody, await document(request), service)
+            prompt = await asyncio.to_thread(service.llm.chat_prompt, turns(body.conversation))
+            form = Anthropic(model=service.name, n_prompt=len(prompt))
+            return await written(request, service, form, ask, [prompt], None)
+        except Exception as error:
+            told = refused(error)
+            return answered(messages.error_body(told), told.headers, told.status)
 
     return router
 
 
-async def asked(kind: type[Body], request: Request, service: Service) -> tuple[Any, Ask]:
+def asked(kind: type[Body], given: Any, service: Service) -> tuple[Any, Ask]:
     """The body, and what it asks for."""
-    body, warnings = parse(kind, await document(request), service.settings.lenient)
+    body, warnings = parse(kind, given, service.settings.lenient)
     service.check_model(body.model)
     return body, read(body, warnings, service.settings.decoding, service.mode)
 
@@ -58,45 +77,32 @@ def encoded(service: Service, prompt: Any) -> list[list[int]]:
 
 
 async def written(
-    request: Request, service: Service, top: Head, ask: Ask, prompts: Sequence[list[int]], usual: int | None
+    request: Request, service: Service, form: Dialect, ask: Ask, prompts: Prompts, usual: int | None
 ) -> Response:
     """Queue what is asked, and answer whole or in a stream. `usual`: tokens where no limit is named."""
     tickets = await service.submit(ask, prompts, usual)
-    decode = service.llm.tokenizer.decode
-    echoes = [decode(prompt) if ask.echo else "" for prompt in prompts for _ in range(ask.n)]
     warned = {"x-trimode-warning": f"ignored: {', '.join(ask.warnings)}"} if ask.warnings else {}
     if ask.stream:
-        chunks = streamed(service, top, ask, tickets, echoes, len(prompts))
         quiet = {"cache-control": "no-cache", "x-accel-buffering": "no"} | warned
-        return StreamingResponse(chunks, media_type="text/event-stream", headers=quiet)
+        return StreamingResponse(streamed(service, form, tickets), media_type="text/event-stream", headers=quiet)
     done = await unless_gone(request, service.finish(tickets))
-    return (
-        Response(status_code=499) if done is None else answered(answers.answer(top, done, len(prompts), echoes), warned)
-    )
+    return Response(status_code=499) if done is None else answered(form.whole(done), warned)
 
 
-async def streamed(
-    service: Service, top: Head, ask: Ask, tickets: Sequence[Ticket], echoes: Sequence[str], n_prompts: int
-) -> AsyncIterator[bytes]:
-    """Server-sent events: final text alone, in order, then what it cost where that is asked, then [DONE]."""
-    for index, echo in enumerate(echoes):
-        yield event(answers.opening(top, index, echo))
+async def streamed(service: Service, form: Dialect, tickets: Sequence[Ticket]) -> AsyncIterator[bytes]:
+    """Server-sent events: final text alone, in order."""
+    for chunk in form.start():
+        yield chunk
     try:
-        async for index, found in service.merged(tickets):
-            if found.text:
-                yield event(answers.piece(top, index, found.text))
-            if found.finish:
-                yield event(answers.ending(top, index, found.finish))
-        if ask.include_usage:
-            yield event(answers.account(top, service.completions(tickets), n_prompts))
-        yield b"data: [DONE]\n\n"
+        async for index, event in service.merged(tickets):
+            if event.text:
+                for chunk in form.piece(index, event.text):
+                    yield chunk
+            if event.finish:
+                for chunk in form.end(index, service.completion(tickets[index])):
+                    yield chunk
+        for chunk in form.close(service.completions(tickets)):
+            yield chunk
     except Refused as error:
-        yield event(error_body(error))
-
-
-def head(prefix: str, service: Service) -> Head:
-    """The top of an answer that is made now."""
-    return Head(
-        id=f"{prefix}-{secrets.token_hex(12)}", created=int(time.time()), model=service.name,
-        is_chat=prefix == "chatcmpl",
-    )  # fmt: skip
+        for chunk in form.fail(error):
+            yield chunk
