@@ -280,3 +280,23 @@ def test_anthropics_client_gets_its_messages_and_its_streams(server: Server, llm
     assert (whole.usage.input_tokens, whole.usage.output_tokens) == (mine.prompt_tokens, mine.completion_tokens)
     assert whole.stop_reason == final.stop_reason == {"stop": "end_turn", "length": "max_tokens"}[mine.finish_reason]
     assert (cut.stop_reason, cut.stop_sequence, cut.content[0].text) == ("stop_sequence", "4", mine.text.split("4")[0])
+
+
+def test_responses_come_whole_and_as_events_and_go_back_as_turns(server: Server, llm: LLM) -> None:
+    asked: dict[str, Any] = {"model": "trimode", "max_output_tokens": 30}
+    with server.client() as client:
+        whole = client.responses.create(**asked, input=TURNS[0]["content"], store=False)
+        with client.responses.stream(**asked, input=TURNS) as stream:
+            kinds = [event.type for event in stream]
+            final = stream.get_final_response()
+        turns: Any = [*TURNS, *(item.model_dump(exclude_none=True) for item in whole.output), *TURNS]
+        again = client.responses.create(**asked, input=turns, instructions="Be brief.")
+        with pytest.raises(openai.BadRequestError, match="previous_response_id"):
+            client.responses.create(**asked, input="a", previous_response_id=whole.id)
+    mine = llm.chat(TURNS, max_tokens=30)
+    assert whole.output_text == final.output_text == mine.text
+    assert whole.usage is not None and whole.usage.output_tokens == mine.completion_tokens
+    assert whole.status == ("completed" if mine.finish_reason == "stop" else "incomplete")
+    assert (kinds[0], kinds[-1]) == ("response.created", f"response.{final.status}")
+    told = [{"role": "system", "content": "Be brief."}, *TURNS, {"role": "assistant", "content": mine.text}, *TURNS]
+    assert again.output_text == llm.chat(told, max_tokens=30).text

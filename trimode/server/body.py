@@ -26,8 +26,9 @@ class StreamOptions(Body):
 
 
 class TextPart(Body):
-    type: Literal["text", "input_text"]
+    type: Literal["text", "input_text", "output_text"]
     text: str
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
 
 
 class Message(Body):
@@ -36,6 +37,14 @@ class Message(Body):
     role: Annotated[str, Field(min_length=1, max_length=64)]
     content: str | list[TextPart]
     name: Annotated[str, Field(max_length=256)] | None = None
+
+
+class Turn(Message):
+    """A turn as the responses API has it; an answer of ours may be sent back as it came."""
+
+    type: Literal["message"] | None = None
+    id: Annotated[str, Field(max_length=256)] | None = None
+    status: Literal["completed", "incomplete", "in_progress"] | None = None
 
 
 class Common(Body):
@@ -93,6 +102,22 @@ class ChatBody(Modes):  # type: ignore[misc]
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+
+
+class ResponsesBody(Modes):  # type: ignore[misc]
+    """POST /v1/responses, without what a server has to remember."""
+
+    input: str | Annotated[list[Turn], Field(min_length=1, max_length=4096)]
+    instructions: str | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    n: Literal[1] | None = None
+
+    @property
+    def conversation(self) -> list[Message]:
+        """The turns as messages, the instructions first."""
+        head = [] if self.instructions is None else [Message(role="system", content=self.instructions)]
+        turns = [Message(role="user", content=self.input)] if isinstance(self.input, str) else self.input
+        return [*head, *turns]
 
 
 class Thinking(Body):

@@ -23,7 +23,9 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "modalities": (["text"],), "audio": (), "prediction": (), "reasoning_effort": ("none",),
     "length_penalty": (1.0,), "use_beam_search": (False,), "early_stopping": (False,),
     "skip_special_tokens": (True,), "spaces_between_special_tokens": (True,), "include_stop_str_in_output": (False,),
-    "stream_mode": ("text",), "diffusing": (False,), "verbosity": (),
+    "stream_mode": ("text",), "diffusing": (False,), "verbosity": (), "previous_response_id": (), "include": ([],),
+    "background": (False,), "truncation": ("disabled",), "text": ({"format": {"type": "text"}},), "reasoning": (),
+    "conversation": (), "max_tool_calls": (),
 }  # fmt: skip
 
 
@@ -68,7 +70,7 @@ def read(body: Any, warnings: tuple[str, ...], defaults: Mapping[str, Any], mode
         chosen["stop"] = [stop] if isinstance(stop, str) else stop
     if "stop" in given and "stop_sequences" in given:
         raise Refused(400, "stop and stop_sequences are both given, leave one out", param="stop")
-    limit = given.get("max_completion_tokens", given.get("max_tokens"))
+    limit = given.get("max_completion_tokens", given.get("max_output_tokens", given.get("max_tokens")))
     if limit is not None:
         chosen["max_tokens"] = limit
     streamed = given.get("stream_options")

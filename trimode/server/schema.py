@@ -5,9 +5,17 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from trimode.server.body import Body, ChatBody, CompletionBody, DetokenizeBody, MessagesBody, TokenizeBody
+from trimode.server.body import (
+    Body,
+    ChatBody,
+    CompletionBody,
+    DetokenizeBody,
+    MessagesBody,
+    ResponsesBody,
+    TokenizeBody,
+)
 
-BODIES: tuple[type[Body], ...] = (ChatBody, CompletionBody, MessagesBody, DetokenizeBody, TokenizeBody)
+BODIES: tuple[type[Body], ...] = (ChatBody, CompletionBody, ResponsesBody, MessagesBody, DetokenizeBody, TokenizeBody)
 PLACE = "#/components/schemas/{model}"
 
 

@@ -9,12 +9,13 @@ from starlette.responses import Response, StreamingResponse
 
 from trimode.server import messages
 from trimode.server.answers import OpenAI
-from trimode.server.body import Body, ChatBody, CompletionBody, MessagesBody
+from trimode.server.body import Body, ChatBody, CompletionBody, MessagesBody, ResponsesBody
 from trimode.server.dialect import Dialect
 from trimode.server.exchange import answered, document, unless_gone
 from trimode.server.messages import Anthropic
 from trimode.server.reading import Ask, parse, read, turns
 from trimode.server.refusals import Refused, refused
+from trimode.server.responses import Responses
 from trimode.server.schema import takes
 from trimode.server.service import Service
 from trimode.server.worker import Ticket
@@ -24,7 +25,7 @@ Prompts = Sequence[list[int]]
 
 
 def writing(service: Service) -> APIRouter:
-    """/v1/chat/completions, /v1/completions and /v1/messages."""
+    """/v1/chat/completions, /v1/completions, /v1/responses and /v1/messages."""
     router = APIRouter()
 
     @router.post("/v1/chat/completions", openapi_extra=takes(ChatBody))
@@ -46,6 +47,17 @@ def writing(service: Service) -> APIRouter:
             echoes=[decode(prompt) if ask.echo else "" for prompt in prompts for _ in range(ask.n)],
         )  # fmt: skip
         return await written(request, service, form, ask, prompts, SHORT_ANSWER)
+
+    @router.post("/v1/responses", openapi_extra=takes(ResponsesBody))
+    async def respond(request: Request) -> Response:
+        """Answer a text or a conversation, and remember nothing."""
+        body, ask = asked(ResponsesBody, await document(request), service)
+        prompt = await asyncio.to_thread(service.llm.chat_prompt, turns(body.conversation))
+        repeated = ("instructions", "max_output_tokens", "temperature", "top_p")
+        form = Responses(
+            model=service.name, n_prompt=len(prompt), asked={name: getattr(body, name) for name in repeated}
+        )
+        return await written(request, service, form, ask, [prompt], None)
 
     @router.post("/v1/messages", openapi_extra=takes(MessagesBody))
     async def message(request: Request) -> Response:
