@@ -2,84 +2,25 @@
 
 import http.client
 import json
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from typing import Any
 
 import anthropic
 import openai
 import pytest
 
+from tests.server.processes import Server, serving
 from trimode.api import LLM, load
 from trimode.decoding import MODES
 
 pytestmark = pytest.mark.medium
 SORT = "Sort the list in ascending order.\n4, 3, 9\nAnswer:\n"
 TURNS: Any = [{"role": "user", "content": "Reverse the list:\n4, 3, 9"}]
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server and how to ask it."""
-
-    port: int
-    process: subprocess.Popen[str]
-
-    def client(self, **options: Any) -> openai.OpenAI:
-        """To be closed by who asks."""
-        return openai.OpenAI(
-            base_url=f"http://127.0.0.1:{self.port}/v1", max_retries=0, timeout=60, **{"api_key": "none"} | options
-        )
-
-    def ask(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, Any, http.client.HTTPMessage]:
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
-            connection.request(method, path, data, headers or {})
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        is_json = "json" in (answer.headers["content-type"] or "")
-        return answer.status, json.loads(text) if is_json else text, answer.headers
-
-    def number(self, name: str) -> float:
-        """A line of /metrics."""
-        found = re.search(rf"^{re.escape(name)} (.*)$", self.ask("GET", "/metrics")[1], re.MULTILINE)
-        assert found
-        return float(found[1])
-
-
-@contextmanager
-def serving(*flags: str) -> Iterator[Server]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trimode", "serve", "--port", "0", "--backend", "torch", *flags],
-        stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert process.stderr
-    reader = None
-    try:
-        for line in process.stderr:
-            if found := re.search(r"at http://127\.0\.0\.1:(\d+)", line):
-                reader = threading.Thread(target=process.stderr.read)
-                reader.start()
-                yield Server(int(found[1]), process)
-                return
-        raise AssertionError("the server has not said where it is")
-    finally:
-        process.kill()
-        process.wait()
-        if reader is not None:
-            reader.join()
-        process.stderr.close()
 
 
 @pytest.fixture(scope="module")

@@ -158,14 +158,28 @@ def test_work_that_does_not_move_shows_as_a_stall() -> None:
 
     async def act(worker: Worker) -> None:
         assert worker.stalled_for == 0
+        worker.stepped_at -= 1000  # asleep for long
         made = asyncio.create_task(started(worker, lambda engine: held.wait() and asking(PROMPT, 1)(engine)))
         await asyncio.sleep(0.05)
         waiting = asyncio.create_task(started(worker, asking(PROMPT, 1)))
         await asyncio.sleep(0.05)
-        assert worker.stalled_for > 0.02
+        assert 0.02 < worker.stalled_for < 900
         held.set()
         for ticket in await asyncio.gather(made, waiting):
             await whole(ticket)
         assert worker.stalled_for == 0
+
+    run(lively_model(), act)
+
+
+def test_an_engine_that_fails_as_a_whole_ends_what_runs_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(worker: Worker) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(worker.engine, "step", lambda: 1 / 0)
+            tickets = await worker.submit([asking(PROMPT), asking([9, 9])])
+            await asyncio.gather(*map(whole, tickets))
+        assert [ticket.request.finish for ticket in tickets] == ["error", "error"]
+        assert worker.n_open == 0
+        assert await whole(await started(worker, asking(PROMPT, 3)))
 
     run(lively_model(), act)

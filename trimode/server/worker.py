@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from trimode.engine.engine import Engine
 from trimode.engine.events import Event
@@ -128,6 +129,8 @@ class Worker:
 
     def _do(self, act: Callable[[], None]) -> None:
         with self._wake:
+            if not self._calls and self.engine.is_idle:
+                self.stepped_at = time.monotonic()  # it sleeps: what stands still is counted from now on
             self._calls.append(act)
             self._wake.notify()
 
@@ -144,12 +147,19 @@ class Worker:
                 calls = [self._calls.popleft() for _ in range(len(self._calls))]
                 is_stopping = self._is_stopping
             for call in calls:
-                call()
+                self._make(call)
             if is_stopping:
                 for ticket in list(self._tickets.values()):
                     self._abort(ticket)
                 return
             self._step()
+
+    def _make(self, call: Callable[[], None]) -> None:
+        """A call from outside; one that fails must not take the thread along."""
+        try:
+            call()
+        except Exception:
+            log.exception("a call to the engine failed")
 
     def _step(self) -> None:
         """One forward. The engine ends requests whose own forwards fail; where it fails itself, all that run end."""
@@ -158,11 +168,14 @@ class Worker:
         except Exception:
             log.exception("the engine failed, every request ends")
             for ticket in list(self._tickets.values()):
-                ticket.request.finish = "error"
-                self._tell(self.engine.abort(ticket.request))
+                self._make(partial(self._fail, ticket))
             return
         for event in events:
             self._tell(event)
+
+    def _fail(self, ticket: Ticket) -> None:
+        ticket.request.finish = "error"
+        self._tell(self.engine.abort(ticket.request))
 
     def _tell(self, event: Event) -> None:
         ticket = self._tickets[event.request]
