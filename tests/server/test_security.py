@@ -32,7 +32,7 @@ SERVED = (
 )
 CODE_RUNNERS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "code", "runpy"}
 FETCHERS = {"urllib", "requests", "httpx", "httpx2", "aiohttp", "ftplib"}
-FORBIDDEN = {"eval", "exec", "compile", "__import__", "import_module", "importlib.import_module", "torch.load"}
+FORBIDDEN = {"eval", "exec", "compile", "__import__", "torch.load"}
 SECRET = "xylophonist"
 
 
