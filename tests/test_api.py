@@ -163,7 +163,7 @@ def test_a_closed_stream_keeps_its_text_and_is_cancelled() -> None:
 def test_a_completion_is_ready_for_json() -> None:
     answer = LIVELY.generate("hello", max_tokens=5)
     row = json.loads(json.dumps(answer.to_dict()))
-    assert list(row) == ["text", "token_ids", "finish_reason", "mode", "placement", "prompt_tokens",
+    assert list(row) == ["text", "token_ids", "finish_reason", "stop_reason", "mode", "placement", "prompt_tokens",
                          "completion_tokens", "forwards", "tokens_per_forward", "acceptance_length",
                          "acceptance", "seconds"]  # fmt: skip
     assert tuple(row["token_ids"]) == answer.token_ids

@@ -31,7 +31,7 @@ def test_json_holds_text_counts_and_time(mode: str) -> None:
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
     assert set(row) == {
-        "text", "token_ids", "finish_reason", "mode", "placement", "prompt_tokens", "completion_tokens", "forwards",
+        "text", "token_ids", "finish_reason", "stop_reason", "mode", "placement", "prompt_tokens", "completion_tokens", "forwards",
         "tokens_per_forward", "acceptance_length", "acceptance", "seconds",
     }  # fmt: skip
     assert row["mode"] == mode
