@@ -31,8 +31,8 @@ def test_json_holds_text_counts_and_time(mode: str) -> None:
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
     assert set(row) == {
-        "text", "token_ids", "finish_reason", "stop_reason", "mode", "placement", "prompt_tokens", "completion_tokens", "forwards",
-        "tokens_per_forward", "acceptance_length", "acceptance", "seconds",
+        "text", "token_ids", "finish_reason", "stop_reason", "mode", "placement", "prompt_tokens", "completion_tokens",
+        "forwards", "tokens_per_forward", "acceptance_length", "acceptance", "seconds",
     }  # fmt: skip
     assert row["mode"] == mode
     assert (row["acceptance"] is None) == ("verify" not in row["forwards"])
