@@ -89,7 +89,7 @@ def test_several_prompts_have_several_choices_each_in_order(server: Server, llm:
     [
         ({"prompt": "a", "model": "gpt-4"}, 404, "model"), ({"prompt": "a", "suffix": "b"}, 400, "suffix"),
         ({"prompt": "a", "temperature": "hot"}, 400, "temperature"), ({"prompt": ""}, 400, "prompt"),
-        ({"prompt": [10**6]}, 400, "prompt"), ({"prompt": "a", "generation_mode": "gan"}, 400, "mode"),
+        ({"prompt": [10**6]}, 400, "prompt"), ({"prompt": "a", "generation_mode": "gan"}, 400, "generation_mode"),
         ({"prompt": "a", "generation_mode": "ar", "block_size": 8}, 400, "block_size"),
         ({"prompt": "a " * 5000}, 400, "prompt"), ({"prompt": ["a"] * 17}, 400, "n"), ({}, 400, "prompt"),
         (b"{", 400, None), (b"\xff", 400, None), (b'{"prompt": NaN}', 400, None), (b"[" * 10_000, 400, None),

@@ -36,7 +36,9 @@ def refused(error: Exception) -> Refused:
 def param_of(sentence: str) -> str | None:
     """The parameter that a sentence of ours is about: `name is 3, allowed ...`, `messages[0].role is ...`."""
     found = re.match(r"(?:mode '\w+' )?([a-z][a-z_]*)(?:\[\d+\][\w.]*)? (?:is|holds|names|leaves|needs) ", sentence)
-    return found[1] if found else "prompt" if sentence.startswith(("the prompt", "prompt token")) else None
+    if found:
+        return "generation_mode" if found[1] == "mode" else found[1]  # as it is called here
+    return "prompt" if sentence.startswith(("the prompt", "prompt token")) else None
 
 
 def error_body(error: Refused) -> dict[str, Any]:
