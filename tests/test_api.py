@@ -38,6 +38,7 @@ def test_the_pieces_of_a_stream_are_the_text_of_the_completion(variant: str) -> 
     assert (whole.text, whole.token_ids) == (stream.completion.text, stream.completion.token_ids)
 
 
+@pytest.mark.medium
 @every_mode
 def test_a_token_may_end_a_text_and_an_eos_may_not(variant: str) -> None:
     llm = LLM(reciter("one; two", 3), byte_tokenizer())
@@ -72,6 +73,7 @@ def test_a_checkpoint_that_cannot_speculate_has_its_best_mode_by_default() -> No
     assert blocks.generate("hello", max_tokens=5, sub_block_size=4).mode == "diffusion"
 
 
+@pytest.mark.medium
 @every_mode
 def test_many_prompts_together_are_answered_as_one_by_one(variant: str) -> None:
     prompts = ["a", "hello", [5, 6, 7], "été"]

@@ -305,6 +305,7 @@ def steps(adapted: Adapted, objective: Objective) -> list[dict[str, float]]:
     return parts
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("draft", [False, True])
 def test_training_changes_the_adapter_alone_and_lowers_the_loss(draft: bool) -> None:
     model = fresh()

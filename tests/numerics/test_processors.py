@@ -62,6 +62,7 @@ def picked(rows: Sequence[tuple[list[float], Sampling, Place]]) -> list[int]:
     return pick(logits_SV, draws, torch.tensor([MASK])).token_S.tolist()
 
 
+@pytest.mark.medium
 @given(st.lists(st.tuples(logits_rows(), ways(), places()), min_size=1, max_size=6))
 def test_a_batch_is_chosen_as_row_by_row_in_loops(rows: list[tuple[list[float], Sampling, Place]]) -> None:
     expected = [plain.choice(logits, sampling, place) for logits, sampling, place in rows]
@@ -82,6 +83,7 @@ def test_probabilities_are_those_of_the_loops(logits: list[float], sampling: Sam
         assert p.tolist() == pytest.approx(plain.distribution(logits, sampling, place))
 
 
+@pytest.mark.medium
 @given(st.lists(st.tuples(logits_rows(), ways(), places()), min_size=2, max_size=6))
 def test_a_row_is_chosen_alike_alone_and_among_others(rows: list[tuple[list[float], Sampling, Place]]) -> None:
     assert picked(rows) == [picked([row])[0] for row in rows]
@@ -147,6 +149,7 @@ def test_a_nucleus_wider_than_usual_is_found_as_well() -> None:
         assert torch.equal(ours.isinf(), theirs.TopPLogitsWarper(top_p)(None, logits).isinf())
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "way",
     [dict(top_k=3), dict(top_p=0.6), dict(min_p=0.3), dict(top_k=4, top_p=0.9, min_p=0.2, repetition_penalty=1.7),

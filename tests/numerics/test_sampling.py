@@ -71,6 +71,7 @@ def test_each_row_has_its_own_temperature() -> None:
     assert together[1] == pytest.approx([float(confidence[0]) for _, confidence in apart], abs=1e-6)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("vary", ["position", "seed", "look", "choice"])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
 def test_sampled_tokens_follow_the_softmax_of_logits_over_temperature(temperature: float, vary: str) -> None:

@@ -20,6 +20,7 @@ def matrix() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(HEADS * 2 * HALF, WIDTH)).astype(np.float32)
 
 
+@pytest.mark.medium
 def test_the_order_of_rows_goes_there_and_back() -> None:
     from scripts.bench.gguf_file import half_split, interleaved
 

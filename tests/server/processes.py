@@ -10,9 +10,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import openai
+if TYPE_CHECKING:
+    import openai
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,10 @@ class Server:
     process: subprocess.Popen[str]
     log: list[str] = field(default_factory=list)  # what it has said, whole once it has ended
 
-    def client(self, **options: Any) -> openai.OpenAI:
+    def client(self, **options: Any) -> "openai.OpenAI":
         """To be closed by who asks."""
+        import openai
+
         return openai.OpenAI(
             base_url=f"http://127.0.0.1:{self.port}/v1", max_retries=0, timeout=60, **{"api_key": "none"} | options
         )

@@ -1,4 +1,7 @@
-"""A real server process, asked by the openai client and by hand."""
+"""A real server process, asked by real clients and by hand.
+
+The clients are imported where they are used: each takes a second, and every run of any tests collects this file.
+"""
 
 import http.client
 import json
@@ -10,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 
 from tests.server.processes import Server, serving
@@ -105,6 +106,8 @@ def test_what_cannot_be_answered_is_refused_in_openais_shape(
 
 
 def test_the_client_raises_its_own_errors(server: Server) -> None:
+    import openai
+
     with server.client() as client:
         with pytest.raises(openai.BadRequestError, match="logprobs"):
             client.chat.completions.create(model="trimode", messages=TURNS, logprobs=True)
@@ -174,6 +177,8 @@ def test_a_queue_that_is_full_says_when_to_come_back() -> None:
 
 
 def test_a_key_opens_all_but_health_and_sigterm_lets_accepted_requests_end() -> None:
+    import openai
+
     with serving("--api-key", "secret,other") as locked:
         assert locked.ask("GET", "/health")[0] == locked.ask("GET", "/ready")[0] == 200
         for path in ("/metrics", "/props", "/v1/models", "/version", "/openapi.json", "/nowhere"):
@@ -207,6 +212,8 @@ def test_a_second_sigterm_ends_what_still_runs() -> None:
 
 
 def test_anthropics_client_gets_its_messages_and_its_streams(server: Server, llm: LLM) -> None:
+    import anthropic
+
     asked: dict[str, Any] = {"model": "trimode", "max_tokens": 30, "messages": TURNS}
     with anthropic.Anthropic(base_url=f"http://127.0.0.1:{server.port}", api_key="none", max_retries=0) as client:
         whole = client.messages.create(**asked, extra_body={"generation_mode": "ar"})
@@ -224,6 +231,8 @@ def test_anthropics_client_gets_its_messages_and_its_streams(server: Server, llm
 
 
 def test_responses_come_whole_and_as_events_and_go_back_as_turns(server: Server, llm: LLM) -> None:
+    import openai
+
     asked: dict[str, Any] = {"model": "trimode", "max_output_tokens": 30}
     with server.client() as client:
         whole = client.responses.create(**asked, input=TURNS[0]["content"], store=False)

@@ -235,6 +235,7 @@ def test_windows_feed_like_any_corpus() -> None:
     assert labels >= {1000 * i + j for i in range(4) for j in range(11, 210)}
 
 
+@pytest.mark.medium
 def test_from_a_file_of_rows_to_labels_only_answers_are_learned(tmp_path: Path) -> None:
     rows = [
         {"messages": [{"role": "user", "content": "ask"}, {"role": "assistant", "content": "say"}]},

@@ -46,6 +46,7 @@ def whole_attention(planned: Plan) -> float:
     return (sum(planned.flops.values()) + planned.flops["attention"]) / planned.tokens_per_step
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("size", "billions"), [("3b", 3.83), ("8b", 8.49), ("14b", 13.51)])
 def test_parameters_are_those_of_the_published_models(size: str, billions: float) -> None:
     assert round(count(published(size)).total / 1e9, 2) == billions

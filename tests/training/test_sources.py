@@ -60,6 +60,7 @@ def outcomes(file: Path) -> list[tuple[int, str]]:
     return [(row.line, outcome(row.fields)) for row in read_rows(file)]
 
 
+@pytest.mark.medium
 def test_a_broken_line_hurts_no_other_and_every_row_knows_its_line(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_bytes(b"\n".join(LINES))
     assert outcomes(tmp_path / "data.jsonl") == EXPECTED
@@ -75,6 +76,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
     assert outcomes(tmp_path / "data.jsonl") == [(1, "a")]
 
 
+@pytest.mark.medium
 def test_lines_keep_their_numbers_beyond_the_reader_s_chunk_of_ten_megabytes(tmp_path: Path) -> None:
     lines = [json.dumps({"text": f"{i} " + "x" * 400_000}).encode() for i in range(30)]
     lines[27] = b"\xff" * 400_000

@@ -37,6 +37,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.medium
 def test_every_stage_starts_from_the_weights_the_one_before_has_left(tmp_path: Path) -> None:
     recipe = read_recipe(write_run(tmp_path), ("stage.second.learning_rate=0",))
     assert run(recipe, ALONE)
