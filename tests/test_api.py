@@ -167,18 +167,30 @@ def test_a_completion_is_ready_for_json() -> None:
     row = json.loads(json.dumps(answer.to_dict()))
     assert list(row) == ["text", "token_ids", "finish_reason", "stop_reason", "mode", "placement", "prompt_tokens",
                          "completion_tokens", "forwards", "tokens_per_forward", "acceptance_length",
-                         "acceptance", "seconds"]  # fmt: skip
+                         "acceptance", "seconds", "logprobs", "prompt_logprobs"]  # fmt: skip
     assert tuple(row["token_ids"]) == answer.token_ids
     assert row == answer.to_dict()
     assert row["seconds"] > 0
 
 
+def test_log_probabilities_are_told_where_they_were_asked_for() -> None:
+    plain, asked = LIVELY.generate("hello", max_tokens=5), LIVELY.generate("hello", max_tokens=5, logprobs=2)
+    assert plain.logprobs is plain.prompt_logprobs is asked.prompt_logprobs is None
+    assert asked.logprobs and [named.token for named in asked.logprobs] == list(plain.token_ids)
+    assert all(named.best[0] == (named.token, pytest.approx(named.logprob)) for named in asked.logprobs)
+    row = json.loads(json.dumps(asked.to_dict()))
+    assert row == asked.to_dict()
+    assert list(row["logprobs"][0]) == ["token", "logprob", "best", "rank"]
+
+
 def test_only_a_watched_stream_shows_its_canvas() -> None:
     chosen = dict(mode="diffusion", max_tokens=12, block_size=6, confidence_threshold=0.9)
-    assert all(event.canvas is None for event in LIVELY.stream("hi", **chosen))
-    views = [event.canvas for event in LIVELY.stream("hi", watch=True, **chosen) if event.canvas]
+    assert all(event.view is None and event.named is None for event in LIVELY.stream("hi", **chosen))
+    events = list(LIVELY.stream("hi", watch=True, **chosen))
+    views = [event.view.canvas for event in events if event.view and event.view.canvas]
     assert views
-    assert all(MASK in view.tokens and len(view.tokens) == 6 for view in views)
+    assert all(len(view) == 6 and any(slot.token is None for slot in view) for view in views)
+    assert json.loads(json.dumps(events[0].to_dict())) == events[0].to_dict()
 
 
 def test_text_that_looks_like_a_special_token_is_text() -> None:

@@ -16,7 +16,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"numerics", "tokenizer", "native"}),
     frozenset({"models", "cache", "quantization", "constraints"}),
     frozenset({"decoding", "training"}),
-    frozenset({"engine"}),
+    frozenset({"engine", "keywords"}),
     frozenset({"api", "server", "bench", "evaluation", "editing", "viewer"}),
     frozenset({"cli"}),
 )

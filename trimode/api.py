@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from trimode.cost import CostModel
 from trimode.decoding import build, default_mode
@@ -14,12 +14,13 @@ from trimode.engine.engine import Engine
 from trimode.engine.events import Event
 from trimode.engine.request import Request
 from trimode.errors import InvalidInput
+from trimode.keywords import Options
 from trimode.models.adapter_set import AdapterSet
 from trimode.models.adapters import Adapter
 from trimode.models.checkpoint import default_sampling, export, load_model, resolve
 from trimode.models.native import NativeTransformer, reason_against
 from trimode.models.transformer import Model, Transformer
-from trimode.numerics.parameters import PARAMETERS, Sampling, SamplingOptions, token_ids
+from trimode.numerics.parameters import PARAMETERS, Sampling, token_ids
 from trimode.tokenizer import Message, Tokenizer
 
 __all__ = ["BACKENDS", "BUNDLED", "LLM", "Completion", "Options", "Stream", "completion", "load"]
@@ -27,35 +28,6 @@ BUNDLED = Path(__file__).parent / "assets"
 BACKENDS = ("auto", "native", "torch")
 Prompt = str | Sequence[int]
 T = TypeVar("T")
-
-
-class Options(SamplingOptions, total=False):
-    """What `generate`, `stream` and `chat` take besides the prompt; a parameter the mode does not have is refused."""
-
-    mode: str  # ar, diffusion, self_speculation (default, where the checkpoint can), prompt_lookup
-    adapter: str | None  # the name of one that is loaded; default: none
-    max_tokens: int  # default 256
-    stop: str | Sequence[str]
-    stop_token_ids: Sequence[int]  # these end the text, too
-    ignore_eos: bool  # the checkpoint's own do not
-    block_size: int
-    confidence_threshold: float | None
-    max_denoising_steps: int | None
-    anchor: Literal["fused", "canvas", "none", "committed"]
-    sub_block_size: int | None  # of checkpoints whose blocks see both ways
-    rule: str  # numerics/unmasking.py, RULES
-    slots_per_look: int
-    factor: float
-    remask: Literal["none", "low_confidence"]
-    remask_below: float
-    ar_weight: float
-    placement: Literal["linear", "chained", "pruned", "quadratic"]
-    draft_length: int | None
-    max_canvases: int
-    draft_threshold: float
-    verify_above: float | None
-    lookup_length: int
-    fallback_below: float | None
 
 
 def load(
@@ -202,11 +174,12 @@ class LLM:
         stop = chosen.pop("stop", ())
         max_tokens = chosen.pop("max_tokens", 256)
         adapter = self.adapter(chosen.pop("adapter", None))
+        asked = {name: chosen.pop(name) for name in ("logprobs", "prompt_logprobs") if name in chosen}
         ends = self._ends(chosen.pop("stop_token_ids", ()), chosen.pop("ignore_eos", False))
         return engine.submit(
             tokens, build(mode, self.model.config, self.cost, ends=ends, **chosen), max_tokens=max_tokens,
             sampling=sampling, stop=stop if isinstance(stop, list | tuple) else (stop,), watch=watch, adapter=adapter,
-            ends=ends,
+            ends=ends, **asked,
         )  # fmt: skip
 
     def _ends(self, more: Any, ignore_eos: Any) -> tuple[int, ...]:

@@ -123,16 +123,28 @@ def layout(span: Span) -> Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What some rows tell beyond their choice: their likeliest tokens in order, N of them, and of one token named to
+    each row its log-probability and rank, 1 for the likeliest. All untempered, the mask id in the denominator."""
+
+    token_SN: NDArray[np.int64]
+    logprob_SN: NDArray[np.float64]
+    named_logprob_S: NDArray[np.float64]  # NaN where no token was named
+    named_rank_S: NDArray[np.int64]  # 0 there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
     """What was chosen at some rows: token ids, and the untempered probability of each (mask id in the denominator).
 
     `score_S` ranks the rows, higher is surer, as their canvas asked: the confidence itself, the margin between the two
-    most probable tokens, or the entropy in nats with its sign turned.
+    most probable tokens, or the entropy in nats with its sign turned. `told` is there only where somebody asked.
     """
 
     token_S: NDArray[np.int64]
     confidence_S: NDArray[np.float64]
     score_S: NDArray[np.float64]
+    told: Told | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +157,8 @@ class Picks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanvasView:
-    """What somebody watching sees of an open canvas: its tokens, mask ids included, after the final text."""
+    """What somebody watching sees of an open canvas, which follows the final text: its tokens, mask ids included, and
+    which of the filled slots may still change."""
 
     tokens: tuple[int, ...]
+    unsure: frozenset[int] = frozenset()

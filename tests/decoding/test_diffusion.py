@@ -106,7 +106,9 @@ def test_an_even_quota_spreads_the_slots_over_the_looks(anchor: str, steps: int)
     engine.submit([5, 6], decoder, max_tokens=8, watch=True)
     left = []
     while not engine.is_idle:
-        left += [event.canvas.tokens.count(MASK) if event.canvas else 0 for event in engine.step()]
+        for event in engine.step():
+            assert event.view
+            left.append(sum(slot.state == "masked" for slot in event.view.canvas))
     if anchor == "canvas":
         left = left[1:]  # the anchor's forward is no look
     n = 7 if anchor == "canvas" else 8
@@ -124,10 +126,12 @@ def test_filled_slots_are_never_revised(anchor: str) -> None:
     n_looks = 0
     while not engine.is_idle:
         (event,) = engine.step()
-        now = event.canvas.tokens if event.canvas else (event.tokens or ())
+        assert event.view
+        canvas = tuple(MASK if slot.token is None else slot.token for slot in event.view.canvas)
+        now = canvas or event.tokens
         assert all(old in (MASK, new) for old, new in zip(before, now, strict=False))
         n_looks += bool(before)
-        before = now if event.canvas else ()
+        before = canvas
     assert n_looks > 5
     assert MASK not in request.answer
 

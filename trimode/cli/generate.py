@@ -43,7 +43,7 @@ def generate(
     watched = watch and not as_json and sys.stdout.isatty()
     stream = llm.stream(text, watch=watched, **options)
     try:
-        show(stream, llm, watched, silent=as_json)
+        show(stream, watched, silent=as_json)
     except KeyboardInterrupt:
         stream.close()
     done = stream.completion
@@ -75,12 +75,12 @@ def run_batch(llm: "LLM", source: Path | None, target: Path | None, options: dic
     print(f"{report.written} answered, {report.failed} bad lines, {report.kept} kept from before", file=sys.stderr)
 
 
-def show(stream: "Stream", llm: "LLM", watched: bool, silent: bool) -> None:
+def show(stream: "Stream", watched: bool, silent: bool) -> None:
     """Print text as it becomes final."""
     if watched:
         from trimode.cli.watch import watch as watch_canvas
 
-        watch_canvas(stream, llm)
+        watch_canvas(stream)
         return
     for event in stream:
         if not silent:

@@ -97,7 +97,7 @@ class Diffusion:
         return self._step(after)
 
     def view(self, state: DiffusionState) -> CanvasView | None:
-        return CanvasView(tokens=state.block) if state.block else None
+        return CanvasView(tokens=state.block, unsure=frozenset(self._doubtful(state))) if state.block else None
 
     def _width(self, state: DiffusionState) -> int:
         return min(self.block_size, state.end - state.length)

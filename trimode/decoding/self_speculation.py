@@ -122,7 +122,7 @@ class SelfSpeculation:
         return Step(state=after, tokens=tokens, keep=state.length + accepted)
 
     def view(self, state: SpeculationState) -> CanvasView | None:
-        return CanvasView(tokens=state.draft) if state.draft else None
+        return CanvasView(tokens=state.draft, unsure=frozenset(range(len(state.draft)))) if state.draft else None
 
     def _guesses(self, state: SpeculationState, tokens: Sequence[int]) -> tuple[int, ...]:
         """What of the draft, or else of the text, is worth verifying. The last token is always the verifier's own."""

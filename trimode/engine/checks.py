@@ -7,6 +7,8 @@ from trimode.errors import InvalidInput
 from trimode.models.adapters import Adapter
 from trimode.models.transformer import Model
 
+MOST_LOGPROBS = 20  # likeliest tokens told of one place, as at OpenAI
+
 
 def check_going(request: Request, what: str) -> None:
     """A request that has ended cannot go on."""
@@ -32,6 +34,17 @@ def check_limits(max_tokens: int, stop: Sequence[object]) -> None:
     for text in stop:
         if not isinstance(text, str) or not text:
             raise InvalidInput(f"stop holds {text!r}, allowed are texts of at least one character")
+
+
+def check_logprobs(logprobs: object, prompt_logprobs: object, commit_block: int) -> None:
+    """Numbers of likeliest tokens; a prompt that is committed in whole blocks is not read left to right."""
+    for name, n in (("logprobs", logprobs), ("prompt_logprobs", prompt_logprobs)):
+        if n is not None and (type(n) is not int or not 0 <= n <= MOST_LOGPROBS):
+            raise InvalidInput(f"{name} is {n!r}, allowed is 0 to {MOST_LOGPROBS}, or None")
+    if prompt_logprobs is not None and commit_block > 1:
+        raise InvalidInput(
+            "prompt_logprobs needs a checkpoint whose committed tokens are causal, here blocks see both ways"
+        )
 
 
 def check_prompt(prompt: Sequence[int], vocab_size: int, mask_token_id: int | None, context_length: int) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from trimode.engine.events import Named, plain
 from trimode.engine.request import Request
 from trimode.spans import KINDS, FinishReason
 
@@ -24,16 +25,18 @@ class Completion:
     acceptance_length: float | None  # tokens per verify forward, bonus included; None where nothing was verified
     acceptance: tuple[tuple[int, int, int], ...] | None  # by place in a verify forward: verified, reached, accepted
     seconds: float
+    logprobs: tuple[Named, ...] | None  # of each token of the answer, where they were asked for
+    prompt_logprobs: tuple[Named | None, ...] | None  # of each token of the prompt; None stands for the first
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        places = None if self.acceptance is None else [list(place) for place in self.acceptance]
-        return asdict(self) | {"token_ids": list(self.token_ids), "acceptance": places}
+        told: dict[str, Any] = plain(asdict(self))
+        return told
 
 
 def completion(request: Request) -> Completion:
     """What a request has come to; a request not yet at its end counts as cancelled."""
-    counts, answer = request.counts, request.answer
+    counts, answer, witness = request.counts, request.answer, request.witness
     total = counts.forwards.total()
     verified = counts.forwards["verify"]
     return Completion(
@@ -53,4 +56,6 @@ def completion(request: Request) -> Completion:
         )
         or None,
         seconds=request.seconds,
+        logprobs=None if witness is None or witness.n_best is None else tuple(witness.answer),
+        prompt_logprobs=None if witness is None or witness.n_prompt_best is None else (None, *witness.prompt),
     )

@@ -9,12 +9,14 @@ from itertools import count
 from typing import Any
 
 from trimode.decoding import Decoder
-from trimode.engine.checks import check_adapter, check_going, check_limits, check_prompt
+from trimode.engine.checks import check_adapter, check_going, check_limits, check_logprobs, check_prompt
 from trimode.engine.detokenizer import Detokenizer
 from trimode.engine.events import Event
 from trimode.engine.request import Request
 from trimode.engine.runner import Job, run
 from trimode.engine.scheduler import admit
+from trimode.engine.turn import advance, job_of
+from trimode.engine.witness import Witness
 from trimode.errors import InvalidInput
 from trimode.models.adapters import Adapter
 from trimode.models.transformer import Model
@@ -52,10 +54,13 @@ class Engine:
     def submit(
         self, prompt: Sequence[int], decoder: Decoder[Any], *, max_tokens: int = 256,
         sampling: Sampling | None = None, stop: Sequence[str] = (), watch: bool = False,
-        adapter: Adapter | None = None, ends: tuple[int, ...] | None = None,
+        adapter: Adapter | None = None, ends: tuple[int, ...] | None = None, logprobs: int | None = None,
+        prompt_logprobs: int | None = None,
     ) -> Request:  # fmt: skip
         """Queue a prompt; the returned request fills up as `step` is called. `watch` adds open canvases to its events.
         `ends`: the tokens that end the text (default: the checkpoint's), those that the decoder was built with.
+        `logprobs`: keep the log-probability of each token, and so many of the likeliest there; `prompt_logprobs`: the
+        same of the prompt.
 
         Raises InvalidInput for an empty prompt, ids outside the vocabulary, a prompt that leaves no room, or an adapter
         where the model's forward has none.
@@ -64,6 +69,7 @@ class Engine:
         check_adapter(self.model, adapter, draft=False)
         check_prompt(prompt, config.vocab_size, config.mask_token_id, config.context_length)
         check_limits(max_tokens, stop)
+        check_logprobs(logprobs, prompt_logprobs, config.commit_block)
         sampling = sampling or Sampling()
         ends = config.eos_token_ids if ends is None else ends
         sampling.check_against(config.vocab_size, ends, config.mask_token_id, max_tokens)
@@ -71,11 +77,13 @@ class Engine:
             raise InvalidInput("stop needs a tokenizer, and this engine has none")
         end = min(len(prompt) + max_tokens, config.context_length)
         text = Detokenizer(self.tokenizer, stop) if self.tokenizer is not None else None
+        is_seen = watch or logprobs is not None or prompt_logprobs is not None
+        witness = Witness(len(prompt), config.mask_token_id, logprobs, prompt_logprobs) if is_seen else None
         request = Request(
             id=next(self._ids), tokens=list(prompt), n_prompt=len(prompt), end=end, decoder=decoder,
             state=decoder.start(prompt, end), sampling=sampling,
             ends=ends, usual_ends=config.eos_token_ids, cache=self.model.new_cache(0), text=text, is_watched=watch,
-            commit_block=config.commit_block, adapter=adapter,
+            witness=witness, commit_block=config.commit_block, adapter=adapter,
         )  # fmt: skip
         self._waiting.append(request)
         return request
@@ -99,20 +107,9 @@ class Engine:
             return []
         queue = list(self._running)
         admitted = admit([plan.n_rows for plan in plans], self.max_rows)
-        jobs = [
-            Job(
-                span=plan,
-                cache=r.cache,
-                sampling=r.sampling,
-                tokens=r.tokens,
-                n_prompt=r.n_prompt,
-                adapter=r.adapter,
-                ends=r.ends,
-            )
-            for r, plan in ((queue[i], plans[i]) for i in admitted)
-        ]
-        picks = self._picks(jobs)
-        events = [self._settle(queue[i], plans[i], pick) for i, pick in zip(admitted, picks, strict=True)]
+        jobs = [job_of(queue[i], plans[i]) for i in admitted]
+        turns = zip(admitted, self._picks(jobs), jobs, strict=True)
+        events = [self._settle(queue[i], plans[i], picks, job) for i, picks, job in turns]
         ran = {queue[i].id for i in admitted}
         order = [r for r in queue if r.id not in ran] + [queue[i] for i in admitted]
         self._running = deque(r for r in order if r.finish is None)
@@ -200,38 +197,25 @@ class Engine:
             log.exception("a forward of one request failed")
             return None
 
-    def _settle(self, request: Request, span: Span, picks: Picks | None) -> Event | None:
+    def _settle(self, request: Request, span: Span, picks: Picks | None, job: Job) -> Event | None:
         """What picks mean for a request. Without any, or where that fails, it ends with `error`."""
-        if picks is not None:
-            try:
-                return self._advance(request, span, picks)
-            except Exception:
-                if not self.isolates:
-                    raise
-                log.exception("request %d cannot go on", request.id)
-        request.finish = "error"
-        self._close(request)
-        return Event(request=request.id, kind=span.kind, tokens=(), text="", finish="error")
+        event = None
+        try:
+            if picks is None:
+                request.finish = "error"
+            else:
+                event = advance(request, span, picks, job, self.tokenizer)
+        except Exception:
+            if not self.isolates:
+                raise
+            log.exception("request %d cannot go on", request.id)
+            request.finish = "error"
+        if request.finish is not None:
+            self._close(request)
+        if request.finish == "error":
+            return Event(request=request.id, kind=span.kind, tokens=(), text="", finish="error")
+        return event
 
     def _close(self, request: Request) -> None:
         request.seconds = time.perf_counter() - request.started_at
         request.cache = self.model.new_cache(0)  # nobody reads it any more
-
-    def _advance(self, request: Request, span: Span, picks: Picks) -> Event | None:
-        if not span.n_read:  # a part of a long commit: nothing to decide yet
-            request.cache.keep(request.cache.length + len(span.commit))
-            request.counts.add_part(span.kind)
-            return None
-        step = request.decoder.advance(request.state, span, picks)
-        request.state = step.state
-        request.cache.keep(step.keep)
-        request.counts.forwards[span.kind] += 1
-        tokens = request.take(step.tokens, span.kind)
-        is_last = request.finish is not None
-        if n_guesses := span.n_guesses:  # none counts beyond the end of the text
-            request.counts.add_guesses(min(n_guesses, len(tokens)) if is_last else n_guesses, len(step.tokens))
-        if is_last:
-            self._close(request)
-        text = request.text.piece(is_last) if request.text else ""
-        canvas = request.decoder.view(step.state) if request.is_watched and not is_last else None
-        return Event(request=request.id, kind=span.kind, tokens=tokens, text=text, finish=request.finish, canvas=canvas)

@@ -8,9 +8,12 @@ from typing import Any
 from trimode.cache import Cache
 from trimode.decoding import Decoder
 from trimode.engine.detokenizer import Detokenizer
+from trimode.engine.witness import Witness
 from trimode.models.adapters import Adapter
 from trimode.numerics.sampling import Sampling
 from trimode.spans import FinishReason, Kind, Span
+
+SCORED_AT_ONCE = 256  # rows whose logits over the whole vocabulary are there at the same time
 
 
 @dataclass(slots=True)
@@ -58,6 +61,7 @@ class Request:
     text: Detokenizer | None
     commit_block: int = 1  # tokens are committed in whole blocks of so many
     is_watched: bool = False
+    witness: Witness | None = None  # of a request that is watched, or asks how probable tokens are
     adapter: Adapter | None = None  # for all rows of its forwards
     n_recomputed: int = 0  # positions a preemption took from the cache, to be filled before the decoder goes on
     counts: Counts = field(default_factory=Counts)
@@ -82,6 +86,8 @@ class Request:
     def plan(self, max_rows: int) -> Span:
         """What the decoder plans, or a part of what a preemption took from under it, which reads nothing."""
         cached = self.cache.length
+        if self.witness and self.witness.is_reading(cached):
+            max_rows = min(max_rows, SCORED_AT_ONCE)
         if cached < self.n_recomputed:
             n_blocks = max(max_rows // self.commit_block, 1)
             stop = min(cached + n_blocks * self.commit_block, self.n_recomputed)

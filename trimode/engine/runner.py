@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 
@@ -16,8 +16,9 @@ from trimode.models.transformer import Model
 from trimode.numerics.mixing import mixed
 from trimode.numerics.processors import History, Shape
 from trimode.numerics.sampling import PLAIN, Draw, Sampling, draw, pick
+from trimode.numerics.telling import told
 from trimode.numerics.visibility import Serving
-from trimode.spans import Layout, Picks, Rows, Score, Span, layout
+from trimode.spans import Layout, Picks, Rows, Score, Span, Told, layout
 
 NOTHING = Rows(token_S=np.empty(0, np.int64), confidence_S=np.empty(0), score_S=np.empty(0))
 
@@ -33,6 +34,9 @@ class Job:
     n_prompt: int = 0
     adapter: Adapter | None = None
     ends: tuple[int, ...] | None = None  # tokens that end its text (default: the checkpoint's)
+    n_best: int = 0  # likeliest tokens that its rows tell
+    n_scored: int = 0  # so many commits, the first that are read, tell instead how probable the token after them is
+    n_scored_best: int = 0  # and their likeliest
 
 
 @torch.inference_mode()
@@ -44,9 +48,25 @@ def run(model: Model, jobs: Sequence[Job], drafter: Adapter | None = None) -> li
 
 
 def _run(model: Model, jobs: Sequence[Job], drafter: Adapter | None) -> list[Picks]:
-    device = model.device
     layouts = [layout(job.span) for job in jobs]
-    pasts = [job.cache.length for job in jobs]
+    hidden_TD = _hidden(model, jobs, layouts, drafter)
+    starts = list(accumulate((len(spelled.tokens) for spelled in layouts), initial=0))
+    rows = [start + row for start, spelled in zip(starts, layouts, strict=False) for row in spelled.reads]
+    if not rows:
+        return [_picks(job.span, NOTHING) for job in jobs]
+    mixes = mixes_of(layouts, starts)
+    rows += [row for _, row, _ in mixes]  # behind the wanted ones
+    wanted = hidden_TD if rows == list(range(len(hidden_TD))) else select(hidden_TD, rows)
+    chosen = _read(model, jobs, mixed(model.logits(wanted), [(read, share) for read, _, share in mixes]))
+    if len(jobs) == 1:
+        return [_picks(jobs[0].span, chosen)]
+    ends = accumulate((job.span.n_read for job in jobs), initial=0)
+    return [_picks(job.span, part(chosen, a, b)) for job, (a, b) in zip(jobs, pairwise(ends), strict=True)]
+
+
+def _hidden(model: Model, jobs: Sequence[Job], layouts: Sequence[Layout], drafter: Adapter | None) -> Tensor:
+    """The forward itself: all rows of all spans."""
+    device, pasts = model.device, [job.cache.length for job in jobs]
     tokens = [token for spelled in layouts for token in spelled.tokens]
     positions = [past + offset for spelled, past in zip(layouts, pasts, strict=True) for offset in spelled.offsets]
     tokens_T, positions_T = (torch.from_numpy(np.array(x, np.int64)).to(device) for x in (tokens, positions))
@@ -55,24 +75,22 @@ def _run(model: Model, jobs: Sequence[Job], drafter: Adapter | None) -> list[Pic
         job.cache.reserve(job.cache.length + job.span.n_rows)
     adapters = adapters_of(jobs, visibility, drafter, device)
     beside = {"adapters": adapters} if adapters else {}
-    hidden_TD = model(tokens_T, positions_T, visibility, [job.cache for job in jobs], **beside)
-    starts = list(accumulate((len(spelled.tokens) for spelled in layouts), initial=0))
-    rows = [start + row for start, spelled in zip(starts, layouts, strict=False) for row in spelled.reads]
-    if not rows:
-        return [_picks(job.span, NOTHING) for job in jobs]
-    mixes = mixes_of(layouts, starts)
-    rows += [row for _, row, _ in mixes]  # behind the wanted ones
-    wanted = hidden_TD if rows == list(range(len(tokens))) else select(hidden_TD, rows)
+    return model(tokens_T, positions_T, visibility, [job.cache for job in jobs], **beside)
+
+
+def _read(model: Model, jobs: Sequence[Job], logits_SV: Tensor) -> Rows:
+    """What is chosen at the wanted rows of all jobs, and what they tell where somebody asked."""
+    never, eos = banned(model.config.mask_token_id, model.device), model.config.eos_token_ids
     chosen = pick(
-        mixed(model.logits(wanted), [(read, share) for read, _, share in mixes]),
-        [d for job in jobs for d in draws(job, model.config.eos_token_ids if job.ends is None else job.ends)],
-        banned(model.config.mask_token_id, device),
+        logits_SV,
+        [d for job in jobs for d in draws(job, eos if job.ends is None else job.ends)],
+        never,
         getattr(model, "greedy", None),  # a backend may have a faster way
     )
-    if len(jobs) == 1:
-        return [_picks(jobs[0].span, chosen)]
-    ends = accumulate((job.span.n_read for job in jobs), initial=0)
-    return [_picks(job.span, part(chosen, a, b)) for job, (a, b) in zip(jobs, pairwise(ends), strict=True)]
+    if not any(job.n_best or job.n_scored for job in jobs):
+        return chosen
+    n_best_S, named_S = zip(*(ask for job in jobs for ask in asks_of(job)), strict=True)
+    return replace(chosen, told=told(logits_SV, n_best_S, named_S, never))
 
 
 def adapters_of(
@@ -120,6 +138,13 @@ def banned(mask_token_id: int | None, device: torch.device) -> Tensor:
     return torch.tensor([] if mask_token_id is None else [mask_token_id], dtype=torch.long, device=device)
 
 
+def asks_of(job: Job) -> list[tuple[int, int | None]]:
+    """Per wanted row how many likeliest tokens it is to tell, and the token it is asked about."""
+    first = job.cache.length + 1
+    scored = [(job.n_scored_best, job.tokens[first + i]) for i in job.span.read[: job.n_scored]]
+    return scored + [(job.n_best, None)] * (job.span.n_read - job.n_scored)
+
+
 def draws(job: Job, eos_token_ids: tuple[int, ...]) -> list[Draw]:
     """One draw per wanted row, keyed by the position it names: after commit i, or canvas slot j itself."""
     if job.sampling.is_plain_greedy:
@@ -161,7 +186,10 @@ def shaped_draws(job: Job, eos_token_ids: tuple[int, ...]) -> list[Draw]:
 def part(rows: Rows, start: int, stop: int) -> Rows:
     """Rows [start, stop)."""
     here = slice(start, stop)
-    return Rows(token_S=rows.token_S[here], confidence_S=rows.confidence_S[here], score_S=rows.score_S[here])
+    return Rows(
+        token_S=rows.token_S[here], confidence_S=rows.confidence_S[here], score_S=rows.score_S[here],
+        told=None if rows.told is None else Told(**{f.name: getattr(rows.told, f.name)[here] for f in fields(Told)}),
+    )  # fmt: skip
 
 
 def _picks(span: Span, rows: Rows) -> Picks:
