@@ -36,11 +36,15 @@ def test_the_slots_tell_the_same_story_as_the_text(variant: str, seed: int) -> N
         assert view and event.named is not None
         assert view.forwards == number and view.step >= 1
         assert [named.token for named in event.named] == list(event.tokens)
-        for place, slot in enumerate(view.judged):
-            assert slot.position == len(answer) + place
-            is_held = place < len(event.tokens) and slot.token == event.tokens[place]
-            assert slot.state == ("accepted" if is_held else "rejected")
-            assert before.get(slot.position, slot.token) == slot.token
+        settled, failed = view.settled[: len(event.tokens)], view.settled[len(event.tokens) :]
+        assert [(slot.position, slot.token) for slot in settled] == list(enumerate(event.tokens, start=len(answer)))
+        assert {slot.state for slot in settled} <= {"accepted", "revised", "fixed"}
+        assert all(slot.state == "rejected" for slot in failed)
+        replaced = {slot.position: slot.token for slot in failed}
+        for slot in settled:
+            assert (slot.state == "revised") == (replaced.get(slot.position, slot.token) != slot.token)
+            assert slot.confidence is not None
+        assert all(before.get(slot.position, slot.token) == slot.token for slot in failed)
         answer += event.tokens
         for place, slot in enumerate(view.canvas):
             assert slot.position == len(answer) + place
@@ -62,14 +66,16 @@ def test_a_guess_that_fails_takes_those_behind_it_along() -> None:
     first, second, third, *_ = watched(engine)
     assert first.view and second.view and third.view
     assert (first.kind, second.kind, third.kind) == ("prefill", "verify", "draft")
-    assert first.view.judged == second.view.canvas == third.view.judged == ()
+    assert second.view.canvas == ()
+    assert [(slot.position, slot.state) for slot in first.view.settled] == [(0, "fixed")]
     drafted = [(slot.position, slot.token, slot.state) for slot in first.view.canvas]
     assert drafted == [(p - 1, 40 if p % 5 == 4 else TRUE + p % 3, "draft") for p in range(2, 9)]
     assert all(slot.confidence == pytest.approx(0.8) for slot in first.view.canvas)
-    judged = second.view.judged
-    assert [(slot.position, slot.token) for slot in judged] == [(position, token) for position, token, _ in drafted]
-    assert [slot.state for slot in judged] == ["accepted"] * 2 + ["rejected"] * 5
-    assert [slot.confidence for slot in judged] == [pytest.approx(0.99)] * 2 + [pytest.approx(0.8)] * 5
+    settled, failed = second.view.settled[:3], second.view.settled[3:]
+    assert [slot.state for slot in settled] == ["accepted", "accepted", "revised"]
+    assert [slot.confidence for slot in settled] == [pytest.approx(0.99)] * 3
+    assert [(slot.position, slot.token, "draft") for slot in failed] == drafted[2:]
+    assert [slot.confidence for slot in failed] == [pytest.approx(0.8)] * 5
     assert second.tokens == tuple(TRUE + p % 3 for p in (2, 3, 4))
     assert [view.step for view in (first.view, second.view, third.view)] == [1, 1, 1]
 

@@ -24,12 +24,12 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """A place of the answer that is not final, or has just been judged.
+    """A place of the answer, as a forward has left it.
 
     masked    nothing stands there yet               accepted  a guess that was verified: it is final now
     draft     a guess, which may still change        rejected  a guess that failed, or stood behind one that did
-    fixed     filled, and no look changes it         remasked  a guess taken back; `cause` says why
-    revised   filled with another token than before
+    fixed     a token that no forward changes        remasked  a guess taken back; `cause` says why
+    revised   a token in the place of another
     """
 
     position: int  # in the answer, from 0
@@ -46,7 +46,7 @@ class View:
 
     step: int  # forwards since the last final token, this one included
     forwards: int  # of the request so far
-    judged: tuple[Slot, ...]  # guesses that this forward verified, in order
+    settled: tuple[Slot, ...]  # tokens that this forward made final, in order, then the guesses that it rejected
     canvas: tuple[Slot, ...]  # the open canvas, which follows the final text
 
 

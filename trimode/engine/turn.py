@@ -6,7 +6,7 @@ from dataclasses import replace
 from trimode.engine.events import Event, View
 from trimode.engine.request import Request
 from trimode.engine.runner import Job, part
-from trimode.engine.viewing import judged, opened, slots
+from trimode.engine.viewing import final, opened, rejected, slots
 from trimode.engine.witness import Sight, Witness
 from trimode.spans import Picks, Span
 from trimode.tokenizer import Tokenizer
@@ -28,9 +28,9 @@ def job_of(request: Request, span: Span) -> Job:
 
 def advance(request: Request, span: Span, picks: Picks, job: Job, tokenizer: Tokenizer | None) -> Event | None:
     """Let a request go on by what a forward of `job` found; None where it was a part of a long commit. Mutates."""
-    cached, witness, start = request.cache.length, request.witness, len(request.tokens)
-    if witness and job.n_scored:
-        picks = _scored(request, witness, picks, job)
+    cached, start = request.cache.length, len(request.tokens)
+    if job.n_scored:
+        picks = _scored(request, picks, job)
     if not span.n_read:  # nothing to decide yet
         request.cache.keep(cached + len(span.commit))
         request.counts.add_part(span.kind)
@@ -45,33 +45,45 @@ def advance(request: Request, span: Span, picks: Picks, job: Job, tokenizer: Tok
         request.counts.add_guesses(min(n_guesses, len(tokens)) if is_last else n_guesses, len(step.tokens))
     text = request.text.piece(is_last) if request.text else ""
     event = Event(request=request.id, kind=span.kind, tokens=tokens, text=text, finish=request.finish)
-    if witness is None:
-        return event
+    return _seen(event, request, span, cached, picks, start, tokenizer) if request.witness else event
+
+
+def _seen(
+    event: Event, request: Request, span: Span, cached: int, picks: Picks, start: int, tokenizer: Tokenizer | None
+) -> Event:
+    """The event with what was said of its tokens, and what is to be seen of the forward. Mutates the witness."""
+    witness = request.witness
+    assert witness is not None
     before = witness.sight
-    canvas = None if is_last else request.decoder.view(step.state)
-    named = witness.see(span, cached, picks, tokens, canvas)
-    view = _view(request, span, before, start, tokenizer) if request.is_watched else None
+    canvas = None if event.finish else request.decoder.view(request.state)
+    named = witness.see(span, cached, picks, event.tokens, canvas)
+    view = _view(request, witness, span, before, start, tokenizer) if request.is_watched else None
     return replace(event, named=named, view=view)
 
 
-def _scored(request: Request, witness: Witness, picks: Picks, job: Job) -> Picks:
+def _scored(request: Request, picks: Picks, job: Job) -> Picks:
     """Keep what rows tell of the prompt -> the picks that the decoder has asked for."""
+    witness = request.witness
+    assert witness is not None
     n, first = job.n_scored, request.cache.length + 1
     witness.see_prompt([request.tokens[first + i] for i in job.span.read[:n]], part(picks.commit, 0, n))
     return replace(picks, commit=part(picks.commit, n, len(picks.commit.token_S)))
 
 
-def _view(request: Request, span: Span, before: Sight, start: int, tokenizer: Tokenizer | None) -> View:
+def _view(
+    request: Request, witness: Witness, span: Span, before: Sight, start: int, tokenizer: Tokenizer | None
+) -> View:  # fmt: skip
     """What is to be seen of a forward that began where the text had `start` tokens."""
-    witness, n_prompt, tokens = request.witness, request.n_prompt, request.tokens
-    assert witness is not None
-    n_final, n = len(tokens) - start, span.n_guesses
-    guesses = span.commit[len(span.commit) - n :]
-    named = witness.answer[len(witness.answer) - n_final :]
-    fates = judged(guesses, named, before.filled, start, request.finish is not None)
-    now = opened(Sight() if n_final else before, witness.sight, len(tokens), witness.mask_token_id)
+    n_prompt, tokens = request.n_prompt, request.tokens
+    named = witness.answer[start - n_prompt :]
+    guesses = span.commit[len(span.commit) - span.n_guesses :]
+    if request.finish is not None:  # none stands behind the end of the text
+        guesses = guesses[: len(named)]
+    held, failed = rejected(guesses, named, before.filled, start)
+    now = opened(Sight() if named else before, witness.sight, len(tokens), witness.mask_token_id)
     return View(
         step=witness.step, forwards=request.counts.forwards.total(),
-        judged=slots(fates, start - n_prompt, tokens[:start], tokenizer),
+        settled=slots(final(guesses, named), start - n_prompt, tokens[:start], tokenizer)
+        + slots(failed, start - n_prompt + held, tokens[: start + held], tokenizer),
         canvas=slots(now, len(tokens) - n_prompt, tokens, tokenizer),
     )  # fmt: skip

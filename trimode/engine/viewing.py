@@ -1,4 +1,4 @@
-"""What somebody sees who watches a request: guesses judged, and the slots of the open canvas. Pure functions."""
+"""What somebody sees who watches a request: tokens that are settled, and slots of the open canvas. Pure functions."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,20 @@ from trimode.tokenizer import Tokenizer
 Seen = tuple[int | None, SlotState, Named | None]  # a token, what became of it, what was said where it was chosen
 
 
-def judged(
-    guesses: Sequence[int], named: Sequence[Named], before: Places, first: int, is_last: bool
-) -> list[Seen]:  # fmt: skip
-    """The fate of guesses from place `first` on, where `named` became final. None stands behind the end of a text."""
+def final(guesses: Sequence[int], named: Sequence[Named]) -> list[Seen]:
+    """Tokens that became final in places for which there were these guesses."""
     held = accepted_length(guesses, [one.token for one in named])
-    fates: list[Seen] = [(token, "accepted", named[i]) for i, token in enumerate(guesses[:held])]
-    shown = len(named) if is_last else len(guesses)
-    return fates + [(guesses[i], "rejected", before.get(first + i)) for i in range(held, min(shown, len(guesses)))]
+
+    def state(place: int) -> SlotState:
+        return "accepted" if place < held else "revised" if place < len(guesses) else "fixed"
+
+    return [(one.token, state(place), one) for place, one in enumerate(named)]
+
+
+def rejected(guesses: Sequence[int], named: Sequence[Named], before: Places, first: int) -> tuple[int, list[Seen]]:
+    """How many of the guesses from place `first` on held, and what becomes of the others."""
+    held = accepted_length(guesses, [one.token for one in named])
+    return held, [(guess, "rejected", before.get(first + i)) for i, guess in enumerate(guesses) if i >= held]
 
 
 def opened(before: Sight, after: Sight, first: int, mask_token_id: int | None) -> list[Seen]:
