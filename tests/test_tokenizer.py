@@ -369,3 +369,16 @@ def test_a_damaged_file_is_refused_in_one_sentence_that_names_the_folder(
 def test_a_template_that_is_not_a_text_is_refused(template: object, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="chat_template"):
         Tokenizer.load(saved(tmp_path, chat_template=template))
+
+
+@given(st.text())
+def test_tokens_spelled_one_by_one_are_the_text(text: str) -> None:
+    tokenizer = byte_tokenizer()
+    assert b"".join(map(tokenizer.spelled, tokenizer.encode(text))).decode() == text
+
+
+def test_tokens_of_other_vocabularies_are_spelled_by_their_signs() -> None:
+    backend = Backend(models.BPE(vocab={"\u2581the": 0, "<0xE2>": 1, "ü": 2, "<s>": 3}, merges=[]))
+    backend.add_special_tokens(["<s>"])
+    tokenizer = Tokenizer(backend)
+    assert [tokenizer.spelled(token) for token in range(5)] == [b" the", b"\xe2", "ü".encode(), b"<s>", b""]

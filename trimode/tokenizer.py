@@ -23,6 +23,16 @@ MARKERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode noncharacters
 SIGN = MARKERS[0]
 
 
+def _byte_letters() -> dict[str, int]:
+    """The letter that stands for each byte in byte-level vocabularies: its own if it can be seen, else one from 256."""
+    seen = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in seen]
+    return {chr(byte): byte for byte in seen} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
+
+
+BYTES = _byte_letters()
+
+
 class Tokenizer:
     """A `tokenizers` file, its special tokens and its chat template."""
 
@@ -105,6 +115,24 @@ class Tokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens without the special ones; bytes that are not UTF-8 become U+FFFD."""
         return str(self.backend.decode(list(tokens), skip_special_tokens=True))
+
+    def spelled(self, token: int) -> bytes:
+        """The bytes of one token, which may be a part of a character; of a special one its name."""
+        name = self.backend.id_to_token(token) or ""
+        if token not in self._added and self._is_byte_level and all(letter in BYTES for letter in name):
+            return bytes(BYTES[letter] for letter in name)
+        if byte := re.fullmatch("<0x([0-9A-F]{2})>", name):
+            return bytes([int(byte[1], 16)])
+        return name.replace("\u2581", " ").encode()  # the sign for a space in vocabularies of SentencePiece
+
+    @cached_property
+    def _added(self) -> frozenset[int]:
+        return frozenset(self.backend.get_added_tokens_decoder())
+
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        decoder = json.loads(self.backend.to_str())["decoder"] or {}
+        return "ByteLevel" in [decoder.get("type"), *(part.get("type") for part in decoder.get("decoders", ()))]
 
     def encode_chat(self, messages: Sequence[Message], **options: Any) -> list[int]:
         """Render the chat template (with the turn of the assistant opened) and encode markup and texts apart."""

@@ -9,30 +9,18 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 
 from tests.server.processes import Server, serving
-from trimode.api import LLM, load
+from trimode.api import LLM
 from trimode.decoding import MODES
 
 pytestmark = pytest.mark.medium
 SORT = "Sort the list in ascending order.\n4, 3, 9\nAnswer:\n"
 TURNS: Any = [{"role": "user", "content": "Reverse the list:\n4, 3, 9"}]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def llm() -> LLM:
-    return load(backend="torch")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -109,8 +97,10 @@ def test_the_client_raises_its_own_errors(server: Server) -> None:
     import openai
 
     with server.client() as client:
-        with pytest.raises(openai.BadRequestError, match="logprobs"):
-            client.chat.completions.create(model="trimode", messages=TURNS, logprobs=True)
+        with pytest.raises(openai.BadRequestError, match="tools"):
+            client.chat.completions.create(
+                model="trimode", messages=TURNS, tools=[{"type": "function", "function": {"name": "look"}}]
+            )
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve("gpt-4")
         assert [model.id for model in client.models.list()] == ["trimode"]

@@ -1,66 +1,145 @@
 """Answers as OpenAI's chat completions and completions tell them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from trimode.engine.completion import Completion
-from trimode.server.dialect import Json, costs, event, fresh_id, n_prompt_tokens, now
+from trimode.engine.events import Event, Named
+from trimode.server.dialect import Json, costs, fresh_id, n_prompt_tokens, now, sse
+from trimode.server.probabilities import Spell, n_characters, of_completion, of_conversation, of_prompt
 from trimode.server.refusals import Refused, error_body
+
+
+class Kind(Protocol):
+    """What differs between the two: the words for a text and its log-probabilities, whole and in parts."""
+
+    prefix: str
+    object: str
+    chunk: str
+    is_one_prompt: bool  # of all choices
+
+    def whole(self, text: str) -> Json: ...
+    def opening(self, echo: str) -> Json: ...
+    def part(self, text: str) -> Json: ...
+    def logprobs(self, named: Sequence[Named | None], tokens: Sequence[int], spell: Spell, offset: int) -> Json: ...
+
+
+class Conversation:
+    """The assistant's turn."""
+
+    prefix, object, chunk, is_one_prompt = "chatcmpl-", "chat.completion", "chat.completion.chunk", True
+
+    def whole(self, text: str) -> Json:
+        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+
+    def opening(self, echo: str) -> Json:
+        return {"delta": {"role": "assistant", "content": ""}}
+
+    def part(self, text: str) -> Json:
+        return {"delta": {"content": text} if text else {}}
+
+    def logprobs(self, named: Sequence[Named | None], tokens: Sequence[int], spell: Spell, offset: int) -> Json:
+        return of_conversation([one for one in named if one], spell)
+
+
+class Continuation:
+    """The text that follows a prompt."""
+
+    prefix, object, chunk, is_one_prompt = "cmpl-", "text_completion", "text_completion", False
+
+    def whole(self, text: str) -> Json:
+        return {"text": text}
+
+    def opening(self, echo: str) -> Json:
+        return {"text": echo}
+
+    def part(self, text: str) -> Json:
+        return {"text": text}
+
+    def logprobs(self, named: Sequence[Named | None], tokens: Sequence[int], spell: Spell, offset: int) -> Json:
+        return of_completion(named, tokens, spell, offset)
 
 
 @dataclass(slots=True, kw_only=True)
 class OpenAI:
-    """`echoes` stand before the texts, one for each choice."""
+    """`prompts`: one for each choice. `tells`, `scores`: log-probabilities of the answers, of the prompts are told."""
 
     model: str
-    is_chat: bool
-    echoes: Sequence[str]
+    kind: Kind
+    prompts: Sequence[Sequence[int]]
+    spell: Spell
     n_prompts: int = 1
+    echo: Callable[[Sequence[int]], str] | None = None  # the text of a prompt, where it stands before the answer
+    tells: bool = False
+    scores: bool = False
     include_usage: bool = False
     id: str = ""
     created: int = field(default_factory=now)
+    lengths: list[int] = field(default_factory=list)  # characters of the choices so far
 
     def __post_init__(self) -> None:
-        self.id = fresh_id("chatcmpl-" if self.is_chat else "cmpl-")
+        self.id = fresh_id(self.kind.prefix)
+        self.lengths = [len(self._echoed(index)) for index in range(len(self.prompts))]
 
     def whole(self, done: Sequence[Completion]) -> Json:
+        above, beside = (self._scored, _nothing) if self.kind.is_one_prompt else (_nothing, self._scored)
         choices = [
-            {"index": index, **self._text(echo + item.text), "logprobs": None, **_ending(item)}
-            for index, (item, echo) in enumerate(zip(done, self.echoes, strict=True))
-        ]
-        return self._object("") | {"choices": choices, "usage": self._usage(done)}
+            {"index": index, **self.kind.whole(self._echoed(index) + item.text),
+             "logprobs": self._told(index, item) if self.tells else None, **beside(item), **_ending(item)}
+            for index, item in enumerate(done)
+        ]  # fmt: skip
+        return self._object(self.kind.object) | above(done[0]) | {"choices": choices, "usage": self._usage(done)}
 
     def start(self) -> Iterator[bytes]:
-        for index, echo in enumerate(self.echoes):
-            yield self._chunk(
-                index, {"delta": {"role": "assistant", "content": ""}} if self.is_chat else {"text": echo}
-            )
+        for index in range(len(self.prompts)):
+            yield self._chunk(index, self.kind.opening(self._echoed(index)))
 
-    def piece(self, index: int, text: str) -> Iterator[bytes]:
-        yield self._chunk(index, {"delta": {"content": text}} if self.is_chat else {"text": text})
+    def look(self, index: int, seen: Json) -> Iterator[bytes]:
+        yield sse(self._object(self.kind.chunk) | {"choices": [], "denoise": {"index": index, **seen}})
+
+    def piece(self, index: int, event: Event) -> Iterator[bytes]:
+        named = event.named if self.tells else None
+        if event.text or named:
+            told = None
+            if named is not None:
+                told = self.kind.logprobs(named, event.tokens, self.spell, self.lengths[index])
+                self.lengths[index] += sum(n_characters(token, self.spell) for token in event.tokens)
+            yield self._chunk(index, self.kind.part(event.text) | {"logprobs": told})
 
     def end(self, index: int, done: Completion) -> Iterator[bytes]:
-        yield self._chunk(index, {"delta": {}} if self.is_chat else {"text": ""}, _ending(done))
+        yield self._chunk(index, self.kind.part(""), _ending(done))
 
     def close(self, done: Sequence[Completion]) -> Iterator[bytes]:
         if self.include_usage:
-            yield event(self._object(".chunk") | {"choices": [], "usage": self._usage(done)})
+            yield sse(self._object(self.kind.chunk) | {"choices": [], "usage": self._usage(done)})
         yield b"data: [DONE]\n\n"
 
     def fail(self, error: Refused) -> Iterator[bytes]:
-        yield event(error_body(error))
+        yield sse(error_body(error))
+
+    def _echoed(self, index: int) -> str:
+        return self.echo(self.prompts[index]) if self.echo else ""
 
     def _chunk(self, index: int, content: Json, ending: Json | None = None) -> bytes:
-        choice = {"index": index, **content, "logprobs": None, **(ending or {"finish_reason": None})}
-        return event(self._object(".chunk") | {"choices": [choice]})
+        choice = {"index": index, "logprobs": None, **content, **(ending or {"finish_reason": None})}
+        return sse(self._object(self.kind.chunk) | {"choices": [choice]})
 
-    def _object(self, part: str) -> Json:
-        kind = "chat.completion" + part if self.is_chat else "text_completion"
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+    def _told(self, index: int, done: Completion) -> Json:
+        """Log-probabilities of what the choice holds: of the prompt, too, where it is echoed."""
+        named: list[Named | None] = list(done.logprobs or ())
+        tokens = list(done.token_ids)
+        if self.echo and done.prompt_logprobs is not None:
+            named, tokens = [*done.prompt_logprobs, *named], [*self.prompts[index], *tokens]
+        return self.kind.logprobs(named, tokens, self.spell, 0)
 
-    def _text(self, text: str) -> Json:
-        message = {"role": "assistant", "content": text, "refusal": None}
-        return {"message": message} if self.is_chat else {"text": text}
+    def _scored(self, done: Completion) -> Json:
+        if not self.scores or done.prompt_logprobs is None:
+            return {}
+        return {"prompt_logprobs": of_prompt(done.prompt_logprobs, self.spell)}
+
+    def _object(self, name: str) -> Json:
+        return {"id": self.id, "object": name, "created": self.created, "model": self.model}
 
     def _usage(self, done: Sequence[Completion]) -> Json:
         prompt, written = n_prompt_tokens(done, self.n_prompts), sum(item.completion_tokens for item in done)
@@ -68,6 +147,10 @@ class OpenAI:
             "prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written,
             "prompt_tokens_details": {"cached_tokens": 0}, **costs(done),
         }  # fmt: skip
+
+
+def _nothing(done: Completion) -> Json:
+    return {}
 
 
 def _ending(done: Completion) -> Json:

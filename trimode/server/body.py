@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal, Union, get_args
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from trimode.decoding import MODES, options
+from trimode.engine.checks import MOST_LOGPROBS
 from trimode.numerics.parameters import MASK64, STRONGEST_BIAS
 
 SHORT = Annotated[str, Field(min_length=1, max_length=256)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Tokens = Annotated[list[TokenId], Field(min_length=1)]
+Likeliest = Annotated[int, Field(ge=0, le=MOST_LOGPROBS)]
 
 
 class Body(BaseModel):
@@ -70,6 +72,8 @@ class Common(Body):
     banned_token_ids: list[TokenId] | None = None
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     max_thinking_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    stream_mode: Literal["text", "denoise"] | None = None
+    diffusing: Annotated[bool, Field(description="true: stream_mode denoise")] | None = None
     generation_mode: Annotated[str, Field(max_length=64)] | None = Field(None, description=f"one of {', '.join(MODES)}")
 
 
@@ -102,6 +106,9 @@ class ChatBody(Modes):  # type: ignore[misc]
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Likeliest | None = None
+    prompt_logprobs: Likeliest | None = None
 
 
 class ResponsesBody(Modes):  # type: ignore[misc]
@@ -145,6 +152,8 @@ class CompletionBody(Modes):  # type: ignore[misc]
 
     prompt: str | Tokens | Annotated[list[str], Field(min_length=1)] | Annotated[list[Tokens], Field(min_length=1)]
     echo: bool | None = None
+    logprobs: Likeliest | Literal[False] | None = None
+    prompt_logprobs: Likeliest | None = None
 
 
 class TokenizeBody(Body):

@@ -4,18 +4,20 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import orjson
 
 from trimode.engine.completion import Completion
+from trimode.engine.events import Event, plain
 from trimode.server.refusals import Refused
 
 Json = dict[str, Any]
 
 
 class Dialect(Protocol):
-    """An answer on its way out. The parts of a stream are called in order: `start`, `piece` and `end`, `close`."""
+    """An answer on its way out. The parts of a stream come in order: `start`, `look`, `piece` and `end`, `close`."""
 
     def whole(self, done: Sequence[Completion]) -> Json:
         """The answer as one object."""
@@ -25,8 +27,12 @@ class Dialect(Protocol):
         """Before any text."""
         ...
 
-    def piece(self, index: int, text: str) -> Iterator[bytes]:
-        """Text of a choice that is final."""
+    def look(self, index: int, seen: Json) -> Iterator[bytes]:
+        """What somebody sees who watches a choice; of no concern to who does not."""
+        ...
+
+    def piece(self, index: int, event: Event) -> Iterator[bytes]:
+        """What is final of a choice, if it is anything to tell."""
         ...
 
     def end(self, index: int, done: Completion) -> Iterator[bytes]:
@@ -42,7 +48,12 @@ class Dialect(Protocol):
         ...
 
 
-def event(value: Json, name: str | None = None) -> bytes:
+def seen(event: Event) -> Json:
+    """A forward as who watches is told of it, in `stream_mode` denoise."""
+    return {} if event.view is None else {"kind": event.kind, **plain(asdict(event.view))}
+
+
+def sse(value: Json, name: str | None = None) -> bytes:
     """A server-sent event."""
     head = b"" if name is None else b"event: " + name.encode() + b"\n"
     return head + b"data: " + orjson.dumps(value) + b"\n\n"

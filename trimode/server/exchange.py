@@ -1,7 +1,8 @@
 """Small things between a route and HTTP: a body as JSON, JSON as an answer, a client that leaves."""
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 import orjson
@@ -24,6 +25,27 @@ async def document(request: Request) -> Any:
 def answered(value: Any, headers: dict[str, str] | None = None, status: int = 200) -> Response:
     """A value as JSON."""
     return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+async def with_pings(parts: AsyncGenerator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """The parts of a stream, and after each silence of so many seconds a comment, lest somebody thinks it dead."""
+    upcoming = asyncio.ensure_future(anext(parts))
+    try:
+        while True:
+            await asyncio.wait((upcoming,), timeout=seconds)
+            if not upcoming.done():
+                yield b": ping\n\n"
+                continue
+            try:
+                yield upcoming.result()
+            except StopAsyncIteration:
+                return
+            upcoming = asyncio.ensure_future(anext(parts))
+    finally:
+        upcoming.cancel()
+        with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+            await upcoming
+        await parts.aclose()
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from trimode.engine.completion import Completion
-from trimode.server.dialect import Json, costs, event, fresh_id
+from trimode.engine.events import Event
+from trimode.server.dialect import Json, costs, fresh_id, sse
 from trimode.server.refusals import Refused
 
 REASONS = {"stop": "end_turn", "length": "max_tokens"}  # the others have no word there and keep ours
@@ -30,8 +31,12 @@ class Anthropic:
         yield _named("message_start", message=self._message([], None))
         yield _named("content_block_start", index=0, content_block={"type": "text", "text": ""})
 
-    def piece(self, index: int, text: str) -> Iterator[bytes]:
-        yield _named("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
+    def look(self, index: int, seen: Json) -> Iterator[bytes]:
+        yield _named("denoise", **seen)
+
+    def piece(self, index: int, event: Event) -> Iterator[bytes]:
+        if event.text:
+            yield _named("content_block_delta", index=0, delta={"type": "text_delta", "text": event.text})
 
     def end(self, index: int, done: Completion) -> Iterator[bytes]:
         yield _named("content_block_stop", index=0)
@@ -41,7 +46,7 @@ class Anthropic:
         yield _named("message_stop")
 
     def fail(self, error: Refused) -> Iterator[bytes]:
-        yield event(error_body(error), "error")
+        yield sse(error_body(error), "error")
 
     def _message(self, content: list[Json], done: Completion | None) -> Json:
         ending = _ending(done) if done else {"stop_reason": None, "stop_sequence": None}
@@ -65,5 +70,5 @@ def _ending(done: Completion) -> Json:
     return {"stop_reason": REASONS.get(done.finish_reason, done.finish_reason), "stop_sequence": None}
 
 
-def _named(name: str, **fields: object) -> bytes:
-    return event({"type": name, **fields}, name)
+def _named(name: str, /, **fields: object) -> bytes:
+    return sse({"type": name, **fields}, name)

@@ -18,12 +18,12 @@ WITHOUT_EFFECT = ("user", "metadata", "service_tier", "safety_identifier", "prom
 # Fields of OpenAI's and vLLM's that nobody honours here yet, with the values that ask for nothing.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,), "suffix": ("",), "logprobs": (False,), "top_logprobs": (0,), "prompt_logprobs": (),
-    "response_format": ({"type": "text"},), "tools": ([],), "tool_choice": ("none", "auto"),
+    "echo": (False,),    "response_format": ({"type": "text"},), "tools": ([],), "tool_choice": ("none", "auto"),
     "parallel_tool_calls": (True, False), "functions": ([],), "function_call": ("none",), "store": (False,),
     "modalities": (["text"],), "audio": (), "prediction": (), "reasoning_effort": ("none",),
     "length_penalty": (1.0,), "use_beam_search": (False,), "early_stopping": (False,),
     "skip_special_tokens": (True,), "spaces_between_special_tokens": (True,), "include_stop_str_in_output": (False,),
-    "stream_mode": ("text",), "diffusing": (False,), "verbosity": (), "previous_response_id": (), "include": ([],),
+    "verbosity": (), "previous_response_id": (), "include": ([],),
     "background": (False,), "truncation": ("disabled",), "text": ({"format": {"type": "text"}},), "reasoning": (),
     "conversation": (), "max_tool_calls": (),
 }  # fmt: skip
@@ -38,6 +38,8 @@ class Ask:
     stream: bool
     include_usage: bool
     echo: bool
+    denoise: bool  # the stream shows the canvas, too
+    scores_prompt: bool  # log-probabilities of the prompt are told apart from the text
     warnings: tuple[str, ...] = ()
 
 
@@ -73,13 +75,50 @@ def read(body: Any, warnings: tuple[str, ...], defaults: Mapping[str, Any], mode
     limit = given.get("max_completion_tokens", given.get("max_output_tokens", given.get("max_tokens")))
     if limit is not None:
         chosen["max_tokens"] = limit
+    chosen |= _log_probabilities(given)
     streamed = given.get("stream_options")
-    if streamed is not None and not given.get("stream"):
-        raise Refused(400, "stream_options is for stream: true", param="stream_options")
+    _check_stream(given, chosen)
     return Ask(
         n=given.get("n", 1), options=chosen, stream=given.get("stream", False), echo=given.get("echo", False),
-        include_usage=bool(streamed and streamed.include_usage), warnings=warnings,
+        include_usage=bool(streamed and streamed.include_usage), denoise=_is_denoise(given),
+        scores_prompt="prompt_logprobs" in given, warnings=warnings,
     )  # fmt: skip
+
+
+def _log_probabilities(given: Mapping[str, Any]) -> dict[str, int]:
+    """How many likeliest tokens are to be told, of the answer and of the prompt; an echo is told like the answer."""
+    asked, found = given.get("logprobs", False), {}
+    if asked is True:  # of a conversation
+        found["logprobs"] = given.get("top_logprobs", 0)
+    elif given.get("top_logprobs"):
+        raise Refused(400, "top_logprobs needs logprobs: true", param="top_logprobs")
+    elif asked is not False:
+        found["logprobs"] = asked
+    if "prompt_logprobs" in given:
+        found["prompt_logprobs"] = given["prompt_logprobs"]
+    own = found.get("logprobs")
+    if given.get("echo") and own is not None and found.setdefault("prompt_logprobs", own) != own:
+        raise Refused(400, "an echo has the prompt's logprobs, leave prompt_logprobs out", param="prompt_logprobs")
+    return found
+
+
+def _is_denoise(given: Mapping[str, Any]) -> bool:
+    mode, alias = given.get("stream_mode"), given.get("diffusing")
+    if mode is not None and alias is not None and (mode == "denoise") != alias:
+        raise Refused(400, f"stream_mode is {mode!r} and diffusing {alias}, leave one out", param="stream_mode")
+    return mode == "denoise" or bool(alias)
+
+
+def _check_stream(given: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
+    """What only a stream can have, and what it cannot."""
+    is_stream = given.get("stream", False)
+    if given.get("stream_options") is not None and not is_stream:
+        raise Refused(400, "stream_options is for stream: true", param="stream_options")
+    if _is_denoise(given) and not is_stream:
+        raise Refused(400, "stream_mode 'denoise' is for stream: true", param="stream_mode")
+    if "prompt_logprobs" in chosen and is_stream:
+        param = "prompt_logprobs" if "prompt_logprobs" in given else "logprobs"
+        raise Refused(400, "log-probabilities of the prompt are not streamed, leave stream out", param=param)
 
 
 def turns(messages: Sequence[Message]) -> list[dict[str, str]]:

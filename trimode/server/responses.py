@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trimode.engine.completion import Completion
-from trimode.server.dialect import Json, costs, event, fresh_id, now
+from trimode.engine.events import Event
+from trimode.server.dialect import Json, costs, fresh_id, now, sse
 from trimode.server.refusals import Refused, error_body
 
 
@@ -31,8 +32,12 @@ class Responses:
         yield self._event("response.output_item.added", output_index=0, item=self._item("in_progress", []))
         yield self._event("response.content_part.added", **self._place(), part=_part(""))
 
-    def piece(self, index: int, text: str) -> Iterator[bytes]:
-        yield self._event("response.output_text.delta", **self._place(), delta=text, logprobs=[])
+    def look(self, index: int, seen: Json) -> Iterator[bytes]:
+        yield self._event("response.denoise", **self._place(), **seen)
+
+    def piece(self, index: int, event: Event) -> Iterator[bytes]:
+        if event.text:
+            yield self._event("response.output_text.delta", **self._place(), delta=event.text, logprobs=[])
 
     def end(self, index: int, done: Completion) -> Iterator[bytes]:
         yield self._event("response.output_text.done", **self._place(), text=done.text, logprobs=[])
@@ -71,9 +76,9 @@ class Responses:
     def _place(self) -> Json:
         return {"item_id": self.message_id, "output_index": 0, "content_index": 0}
 
-    def _event(self, kind: str, **fields: Any) -> bytes:
+    def _event(self, name: str, /, **fields: Any) -> bytes:
         self.n_events += 1
-        return event({"type": kind, "sequence_number": self.n_events - 1, **fields}, kind)
+        return sse({"type": name, "sequence_number": self.n_events - 1, **fields}, name)
 
 
 def _status(done: Completion) -> str:

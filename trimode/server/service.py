@@ -62,7 +62,8 @@ class Service:
                     "for the answer", param="prompt", code="context_length_exceeded",
                 )  # fmt: skip
             limit = min(ask.options.get("max_tokens", max_tokens or room), room)
-            makes += [self._maker(prompt, dict(ask.options) | {"max_tokens": limit}, choice) for choice in range(ask.n)]
+            chosen = dict(ask.options) | {"max_tokens": limit, "watch": ask.denoise}
+            makes += [self._maker(prompt, chosen, choice) for choice in range(ask.n)]
         return await self.worker.submit(makes)
 
     def _maker(self, prompt: list[int], chosen: dict[str, Any], choice: int) -> Make:

@@ -43,6 +43,7 @@ class Settings:
     max_answers: int = option(16, "answers to one request: prompts x n", low=1, high=4096)
     request_seconds: float = option(600.0, "longest time for a request; what is there by then is the answer", low=0.1)
     drain_seconds: float = option(30.0, "after SIGTERM, time for accepted requests to end", low=0.0)
+    ping_seconds: float = option(15.0, "a stream with nothing to send says so after this long", low=0.1)
     stall_seconds: float = option(60.0, "without a forward while work waits, after which /health fails", low=0.1)
     lenient: bool = option(False, "pass over unknown fields with a warning header instead of refusing them")
     decoding: Mapping[str, Any] = field(default_factory=dict)

@@ -1,17 +1,17 @@
 """The routes that write text: a body is read, its prompts are queued, and answers go out whole or as a stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from trimode.server import messages
-from trimode.server.answers import OpenAI
+from trimode.server.answers import Continuation, Conversation, Kind, OpenAI
 from trimode.server.body import Body, ChatBody, CompletionBody, MessagesBody, ResponsesBody
-from trimode.server.dialect import Dialect
-from trimode.server.exchange import answered, document, unless_gone
+from trimode.server.dialect import Dialect, seen
+from trimode.server.exchange import answered, document, unless_gone, with_pings
 from trimode.server.messages import Anthropic
 from trimode.server.reading import Ask, parse, read, turns
 from trimode.server.refusals import Refused, refused
@@ -33,7 +33,7 @@ def writing(service: Service) -> APIRouter:
         """Answer a conversation."""
         body, ask = asked(ChatBody, await document(request), service)
         prompt = await asyncio.to_thread(service.llm.chat_prompt, turns(body.messages))
-        form = OpenAI(model=service.name, is_chat=True, echoes=[""] * ask.n, include_usage=ask.include_usage)
+        form = openai(service, ask, Conversation(), [prompt])
         return await written(request, service, form, ask, [prompt], None)
 
     @router.post("/v1/completions", openapi_extra=takes(CompletionBody))
@@ -41,11 +41,7 @@ def writing(service: Service) -> APIRouter:
         """Continue texts."""
         body, ask = asked(CompletionBody, await document(request), service)
         prompts = await asyncio.to_thread(encoded, service, body.prompt)
-        decode = service.llm.tokenizer.decode
-        form = OpenAI(
-            model=service.name, is_chat=False, n_prompts=len(prompts), include_usage=ask.include_usage,
-            echoes=[decode(prompt) if ask.echo else "" for prompt in prompts for _ in range(ask.n)],
-        )  # fmt: skip
+        form = openai(service, ask, Continuation(), prompts)
         return await written(request, service, form, ask, prompts, SHORT_ANSWER)
 
     @router.post("/v1/responses", openapi_extra=takes(ResponsesBody))
@@ -81,6 +77,16 @@ def asked(kind: type[Body], given: Any, service: Service) -> tuple[Any, Ask]:
     return body, read(body, warnings, service.settings.decoding, service.mode)
 
 
+def openai(service: Service, ask: Ask, kind: Kind, prompts: Prompts) -> OpenAI:
+    """The form of answers to these prompts, `ask.n` to each."""
+    tokenizer = service.llm.tokenizer
+    return OpenAI(
+        model=service.name, kind=kind, prompts=[prompt for prompt in prompts for _ in range(ask.n)],
+        spell=tokenizer.spelled, n_prompts=len(prompts), echo=tokenizer.decode if ask.echo else None,
+        tells="logprobs" in ask.options, scores=ask.scores_prompt, include_usage=ask.include_usage,
+    )  # fmt: skip
+
+
 def encoded(service: Service, prompt: Any) -> list[list[int]]:
     """A text, tokens, or a list of either, as tokens."""
     many = prompt if isinstance(prompt, list) and not isinstance(prompt[0], int) else [prompt]
@@ -96,20 +102,23 @@ async def written(
     warned = {"x-trimode-warning": f"ignored: {', '.join(ask.warnings)}"} if ask.warnings else {}
     if ask.stream:
         quiet = {"cache-control": "no-cache", "x-accel-buffering": "no"} | warned
-        return StreamingResponse(streamed(service, form, tickets), media_type="text/event-stream", headers=quiet)
+        parts = with_pings(streamed(service, form, tickets), service.settings.ping_seconds)
+        return StreamingResponse(parts, media_type="text/event-stream", headers=quiet)
     done = await unless_gone(request, service.finish(tickets))
     return Response(status_code=499) if done is None else answered(form.whole(done), warned)
 
 
-async def streamed(service: Service, form: Dialect, tickets: Sequence[Ticket]) -> AsyncIterator[bytes]:
+async def streamed(service: Service, form: Dialect, tickets: Sequence[Ticket]) -> AsyncGenerator[bytes]:
     """Server-sent events: final text alone, in order."""
     for chunk in form.start():
         yield chunk
     try:
         async for index, event in service.merged(tickets):
-            if event.text:
-                for chunk in form.piece(index, event.text):
+            if event.view:
+                for chunk in form.look(index, seen(event)):
                     yield chunk
+            for chunk in form.piece(index, event):
+                yield chunk
             if event.finish:
                 for chunk in form.end(index, service.completion(tickets[index])):
                     yield chunk
