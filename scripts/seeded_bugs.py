@@ -29,6 +29,7 @@ BATCHING = "tests/engine/test_batching.py"
 CACHE = "tests/engine/test_cache.py"
 PARTS = f"{BATCHING}::test_the_parts_of_a_prompt_are_as_large_as_the_rows_allow"
 PREEMPTION = "tests/engine/test_preemption.py"
+MEMORY = "tests/engine/test_memory.py"
 VISIBILITY = "tests/numerics/test_visibility.py"
 SAMPLING = "tests/numerics/test_sampling.py"
 NATIVE = "tests/models/test_native.py::test_a_long_text_in_one_forward_is_that_of_torch"
@@ -116,20 +117,26 @@ BUGS = (
         "            if self.finish:\n", "            if self.finish == \"length\":\n", ENDINGS),
     bug("the end of the context is ignored", "engine/engine.py",
         "end = min(len(prompt) + max_tokens, config.context_length)", "end = len(prompt) + max_tokens", ENDINGS),
-    bug("who has run stays in front", "engine/engine.py",
-        "order = [r for r in queue if r.id not in ran] + [queue[i] for i in admitted]", "order = queue", BATCHING),
-    bug("a growing cache loses its last position", "cache.py", "new[:, :, : self.length] = old[:, :, : self.length]",
-        "new[:, :, : self.length - 1] = old[:, :, : self.length - 1]", "tests/test_cache.py"),
-    bug("a preempted request is not computed anew", "engine/engine.py",
+    bug("who has run stays in front", "engine/scheduler.py",
+        "order = [r for r in self.running if r.id not in ran] + [request for request, _ in turns]",
+        "order = list(self.running)", BATCHING),
+    bug("a growing cache loses its last position", "cache.py",
+        "k_LGSK[:, :, :old], v_LGSK[:, :, :old] = self.k_LGSK, self.v_LGSK",
+        "k_LGSK[:, :, : old - 1] = self.k_LGSK[:, :, : old - 1]", "tests/test_cache.py"),
+    bug("a preempted request is not computed anew", "engine/scheduler.py",
         "request.n_recomputed = max(request.n_recomputed, request.cache.length)", "request.n_recomputed = 0",
         PREEMPTION),
     bug("a change keeps the cache of the last block whole", "engine/engine.py",
-        "min(request.cache.length, n_readable - n_readable % request.commit_block)", "request.cache.length",
+        "n_readable - n_readable % request.commit_block)", "request.cache.length)",
         PREEMPTION),
-    bug("a preempted request keeps its memory", "engine/engine.py",
-        "            request.cache = self.model.new_cache(0)\n", "            request.cache.keep(0)\n", PREEMPTION),
+    bug("a preempted request keeps its memory", "engine/scheduler.py",
+        "        self.memory.release(request)\n\n", "        request.cache.keep(0)\n\n", PREEMPTION),
     bug("an ended request keeps its memory", "engine/engine.py",
-        "        request.cache = self.model.new_cache(0)  # nobody reads it any more\n", "", PREEMPTION),
+        "        self.memory.release(request)  # nobody reads its cache any more\n", "", PREEMPTION),
+    bug("a page is known under its tokens alone", "engine/memory.py",
+        "node = request.nodes[-1] if request.nodes else request.root", "node = request.root", MEMORY),
+    bug("a page that somebody holds is given away", "engine/pages.py", "            self._idle.pop(page, None)\n", "",
+        MEMORY),
     bug("parts of a prompt count as forwards", "engine/request.py", "if kind == \"prefill\":", "if not kind:", PARTS),
     bug("the cheaper products of drafts serve every row", "models/native.py", "return Layer(sets[0], sets[-1],",
         "return Layer(sets[-1], sets[-1],", NATIVE),

@@ -10,7 +10,7 @@ from tokenizers import models, pre_tokenizers
 from tokenizers.decoders import ByteLevel
 from torch import Tensor
 
-from trimode.cache import KVCache
+from trimode.cache import Cache, KVPool
 from trimode.config import ModelConfig, Rope
 from trimode.cost import FLAT
 from trimode.decoding import MODES, Decoder, build
@@ -140,7 +140,7 @@ class ScriptedModel:
         tokens_T: Tensor,
         positions_T: Tensor,
         visibility: Visibility,
-        cache: Sequence[KVCache] | None = None,
+        cache: Sequence[Cache[KVPool]] | None = None,
     ) -> Tensor:
         self.calls.append(len(tokens_T))
         is_canvas = tokens_T == MASK
@@ -154,8 +154,17 @@ class ScriptedModel:
             out[row, self.guess(position) if is_canvas else self.truth(position)] = torch.log(torch.tensor(p))
         return out
 
-    def new_cache(self, capacity: int) -> KVCache:
-        return KVCache(1, 1, 1, capacity, torch.float32, torch.device("cpu"))
+    def new_pool(self, capacity: int) -> KVPool:
+        return KVPool(1, 1, 1, capacity, torch.float32, torch.device("cpu"))
+
+    def new_cache(self, capacity: int) -> Cache[KVPool]:
+        return Cache(self.new_pool(capacity))
+
+
+def written(cache: Cache[KVPool], n: int) -> tuple[Tensor, Tensor]:
+    """Copies of the keys and values of the first n positions, [L, G, n, K]."""
+    slots = torch.tensor(cache.slots()[:n], dtype=torch.long)
+    return cache.pool.k_LGSK[:, :, slots].clone(), cache.pool.v_LGSK[:, :, slots].clone()
 
 
 def byte_tokenizer() -> Tokenizer:

@@ -166,7 +166,7 @@ def test_a_completion_is_ready_for_json() -> None:
     answer = LIVELY.generate("hello", max_tokens=5)
     row = json.loads(json.dumps(answer.to_dict()))
     assert list(row) == ["text", "token_ids", "finish_reason", "stop_reason", "mode", "placement", "prompt_tokens",
-                         "completion_tokens", "forwards", "tokens_per_forward", "acceptance_length",
+                         "cached_tokens", "completion_tokens", "forwards", "tokens_per_forward", "acceptance_length",
                          "acceptance", "seconds", "logprobs", "prompt_logprobs"]  # fmt: skip
     assert tuple(row["token_ids"]) == answer.token_ids
     assert row == answer.to_dict()
@@ -224,8 +224,8 @@ def refusal(call: Callable[[], object]) -> str:
         (dict(mode="linearspec"), "mode", "ar, diffusion, self_speculation"),
         (dict(mode=None), "mode", "ar, diffusion, self_speculation"),
         (dict(mode=["ar"]), "mode", "ar, diffusion, self_speculation"),
-        (dict(mode="diffusion", block_size=0), "block_size", "at least 1"),
-        (dict(block_size=0), "block_size", "at least 1"),
+        (dict(mode="diffusion", block_size=0), "block_size", "1 to 1024"),
+        (dict(block_size=0), "block_size", "1 to 1024"),
         (dict(temperature=NAN), "temperature", "0"),
         (dict(temperature=INF), "temperature", "0"),
         (dict(temperature=-1), "temperature", "0"),
@@ -271,8 +271,8 @@ def refusal(call: Callable[[], object]) -> str:
         (dict(placement="cubic"), "placement", "linear, chained, pruned, quadratic"),
         (dict(lookup_length=-1), "lookup_length", "at least 0"),
         (dict(verify_above=1.5), "verify_above", "0.0 to 1.0"),
-        (dict(draft_length=0), "draft_length", "at least 1"),
-        (dict(fallback_below=-1.0), "fallback_below", "at least 0"),
+        (dict(draft_length=0), "draft_length", "1 to 1024"),
+        (dict(fallback_below=-1.0), "fallback_below", "0.0 to 1024.0"),
         (dict(mask_token_id=5), "mask_token_id", "draft_length"),
     ],
     ids=str,

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from trimode.cache import KVCache
+from trimode.cache import Cache, KVPool
 
 LAYERS, HEADS, SIZE = 2, 3, 4
 
 
-def new(capacity: int = 8, dtype: torch.dtype = torch.float32) -> KVCache:
-    return KVCache(LAYERS, HEADS, SIZE, capacity, dtype, torch.device("cpu"))
+def new(capacity: int = 8, dtype: torch.dtype = torch.float32) -> Cache[KVPool]:
+    return Cache(KVPool(LAYERS, HEADS, SIZE, capacity, dtype, torch.device("cpu")))
 
 
 def rows(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -18,11 +18,11 @@ def rows(n: int, seed: int) -> tuple[Tensor, Tensor]:
     return tuple(torch.randn(2, n, HEADS, SIZE, generator=generator))  # type: ignore[return-value]
 
 
-def commit(cache: KVCache, n: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+def commit(cache: Cache[KVPool], n: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
     """Append and keep n rows in every layer; what was written, per layer."""
     written = [rows(n, seed + layer) for layer in range(LAYERS)]
     for layer, (k, v) in enumerate(written):
-        cache.append(layer, k, v)
+        cache.pool.write(cache, layer, k, v)
     cache.keep(cache.length + n)
     return written
 
@@ -35,7 +35,7 @@ def test_append_returns_past_and_new_rows_head_first() -> None:
     cache = new()
     (past_k, past_v), _ = commit(cache, 3)
     k, v = rows(2, 9)
-    seen_k, seen_v = cache.append(0, k, v)
+    seen_k, seen_v = cache.pool.write(cache, 0, k, v)
     assert torch.equal(seen_k, torch.cat([past_k, k]).transpose(0, 1))
     assert torch.equal(seen_v, torch.cat([past_v, v]).transpose(0, 1))
 
@@ -43,10 +43,10 @@ def test_append_returns_past_and_new_rows_head_first() -> None:
 def test_append_does_not_commit_and_the_next_append_overwrites() -> None:
     cache = new()
     commit(cache, 2)
-    cache.append(0, *rows(4, 5))
+    cache.pool.write(cache, 0, *rows(4, 5))
     assert cache.length == 2
     k, v = rows(1, 6)
-    seen_k, seen_v = cache.append(0, k, v)
+    seen_k, seen_v = cache.pool.write(cache, 0, k, v)
     assert seen_k.shape == (HEADS, 3, SIZE)
     assert torch.equal(seen_k[:, 2], k[0]) and torch.equal(seen_v[:, 2], v[0])
 
@@ -54,16 +54,16 @@ def test_append_does_not_commit_and_the_next_append_overwrites() -> None:
 def test_layers_do_not_touch_each_other() -> None:
     cache = new()
     written = commit(cache, 3)
-    cache.append(0, *rows(2, 7))
-    seen_k, _ = cache.append(1, *rows(1, 8))
+    cache.pool.write(cache, 0, *rows(2, 7))
+    seen_k, _ = cache.pool.write(cache, 1, *rows(1, 8))
     assert torch.equal(seen_k[:, :3], written[1][0].transpose(0, 1))
 
 
 def test_append_returns_views_and_copies_nothing() -> None:
     cache = new()
-    seen_k, seen_v = cache.append(1, *rows(2, 0))
-    assert seen_k.untyped_storage().data_ptr() == cache.k_LGSK.untyped_storage().data_ptr()
-    assert seen_v.untyped_storage().data_ptr() == cache.v_LGSK.untyped_storage().data_ptr()
+    seen_k, seen_v = cache.pool.write(cache, 1, *rows(2, 0))
+    assert seen_k.untyped_storage().data_ptr() == cache.pool.k_LGSK.untyped_storage().data_ptr()
+    assert seen_v.untyped_storage().data_ptr() == cache.pool.v_LGSK.untyped_storage().data_ptr()
 
 
 @pytest.mark.parametrize("n_kept", [0, 1, 4, 5])
@@ -72,7 +72,7 @@ def test_keep_takes_back_what_lies_beyond(n_kept: int) -> None:
     written = commit(cache, 5)
     cache.keep(n_kept)
     k, v = rows(2, 11)
-    seen_k, _ = cache.append(0, k, v)
+    seen_k, _ = cache.pool.write(cache, 0, k, v)
     assert torch.equal(seen_k, torch.cat([written[0][0][:n_kept], k]).transpose(0, 1))
 
 
@@ -88,22 +88,22 @@ def test_appending_beyond_the_capacity_is_an_error_and_not_a_silent_cut() -> Non
     cache = new(4)
     commit(cache, 3)
     with pytest.raises((RuntimeError, ValueError)):
-        cache.append(0, *rows(2, 1))
+        cache.pool.write(cache, 0, *rows(2, 1))
 
 
 @pytest.mark.parametrize("capacity", [0, 3, 8])
 def test_reserving_what_is_there_changes_nothing(capacity: int) -> None:
     cache = new(8)
-    before = cache.k_LGSK
+    before = cache.pool.k_LGSK
     cache.reserve(capacity)
-    assert cache.k_LGSK is before
+    assert cache.pool.k_LGSK is before
 
 
 @pytest.mark.parametrize(("capacity", "grown"), [(9, 16), (16, 16), (17, 17), (100, 100)])
 def test_reserve_grows_at_least_to_the_double(capacity: int, grown: int) -> None:
     cache = new(8)
     cache.reserve(capacity)
-    assert cache.capacity == cache.v_LGSK.shape[2] == grown
+    assert cache.capacity == cache.pool.v_LGSK.shape[2] == grown
 
 
 def test_reserve_keeps_the_committed_rows_of_every_layer() -> None:
@@ -111,16 +111,16 @@ def test_reserve_keeps_the_committed_rows_of_every_layer() -> None:
     written = commit(cache, 4)
     cache.reserve(11)
     assert cache.length == 4
-    assert cache.k_LGSK.dtype == cache.v_LGSK.dtype == torch.bfloat16
+    assert cache.pool.k_LGSK.dtype == cache.pool.v_LGSK.dtype == torch.bfloat16
     for layer, (k, v) in enumerate(written):
-        assert torch.equal(cache.k_LGSK[layer, :, :4], k.bfloat16().transpose(0, 1))
-        assert torch.equal(cache.v_LGSK[layer, :, :4], v.bfloat16().transpose(0, 1))
+        assert torch.equal(cache.pool.k_LGSK[layer, :, :4], k.bfloat16().transpose(0, 1))
+        assert torch.equal(cache.pool.v_LGSK[layer, :, :4], v.bfloat16().transpose(0, 1))
 
 
 def test_reserving_row_by_row_copies_seldom() -> None:
     cache, copies = new(1), 0
     for length in range(1, 1025):
-        before = cache.k_LGSK
+        before = cache.pool.k_LGSK
         cache.reserve(length)
-        copies += cache.k_LGSK is not before
+        copies += cache.pool.k_LGSK is not before
     assert copies == 10

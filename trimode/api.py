@@ -174,7 +174,7 @@ class LLM:
         stop = chosen.pop("stop", ())
         max_tokens = chosen.pop("max_tokens", 256)
         adapter = self.adapter(chosen.pop("adapter", None))
-        asked = {name: chosen.pop(name) for name in ("logprobs", "prompt_logprobs") if name in chosen}
+        asked = {name: chosen.pop(name) for name in ("logprobs", "prompt_logprobs", "cache_salt") if name in chosen}
         ends = self._ends(chosen.pop("stop_token_ids", ()), chosen.pop("ignore_eos", False))
         return engine.submit(
             tokens, build(mode, self.model.config, self.cost, ends=ends, **chosen), max_tokens=max_tokens,

@@ -17,6 +17,7 @@ class Options(SamplingOptions, total=False):
     ignore_eos: bool  # the checkpoint's own do not
     logprobs: int | None  # keep each token's log-probability and so many of the likeliest there, 0 to 20
     prompt_logprobs: int | None  # the same of the prompt
+    cache_salt: str  # in an engine that reuses known beginnings, share them only with requests of the same salt
     block_size: int
     confidence_threshold: float | None
     max_denoising_steps: int | None

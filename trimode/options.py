@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any
 
@@ -20,17 +21,29 @@ def option(
     choices: tuple[str, ...] | None = None,
     optional: bool = False,
     live: bool = False,
+    is_secret: bool = False,
 ) -> Any:
     """A parameter with its help and its range [low, high] (is_open: without `low` itself) or its choices.
 
     An integer `low` asks for whole numbers. None is allowed where it is the default, or `optional` says so.
-    `live`: may be changed while a request runs (`Engine.adjust`).
+    `live`: may be changed while a request runs (`Engine.adjust`). `is_secret`: not shown where the value is printed.
     """
     facts = {
         "help": text, "low": low, "high": high, "is_open": is_open, "choices": choices,
         "optional": optional or default is None, "live": live,
     }  # fmt: skip
-    return field(default=default, metadata=facts)
+    return field(default=default, metadata=facts, repr=not is_secret)
+
+
+def widened(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """What either of two declarations allows; the help is that of the first."""
+    out = dict(one)
+    for name, choose in (("low", min), ("high", max)):
+        both = one[name], other[name]
+        out[name] = None if None in both else choose(both)
+    if one["choices"] is not None and other["choices"] is not None:
+        out["choices"] = tuple(dict.fromkeys((*one["choices"], *other["choices"])))
+    return out | {"optional": one["optional"] or other["optional"]}
 
 
 def check_options(value_of: Any) -> None:

@@ -91,8 +91,8 @@ def ours(model: Transformer, cell: Cell) -> Step:
     spans = [Span(commit=tuple(range(6, 6 + cell.width)), kind="verify")] * cell.batch
     caches = [model.new_cache(total) for _ in spans]
     for cache in caches:
-        cache.k_LGSK.normal_()
-        cache.v_LGSK.normal_()
+        cache.pool.k_LGSK.normal_()
+        cache.pool.v_LGSK.normal_()
         cache.keep(cell.past)
     given = serving(spans, [cell.past] * cell.batch).streams(model.dtype, model.device)
     tokens = torch.arange(rows, device=model.device) % 250 + 6

@@ -33,6 +33,7 @@ def test_json_holds_text_counts_and_time(mode: str) -> None:
     assert set(row) == {
         "text", "token_ids", "finish_reason", "stop_reason", "mode", "placement", "prompt_tokens", "completion_tokens",
         "forwards", "tokens_per_forward", "acceptance_length", "acceptance", "seconds",
+        "cached_tokens", "logprobs", "prompt_logprobs",
     }  # fmt: skip
     assert row["mode"] == mode
     assert (row["acceptance"] is None) == ("verify" not in row["forwards"])
@@ -60,8 +61,8 @@ def test_other_spellings_of_a_mode_are_understood() -> None:
 
 BAD = [
     (["--mode", "foo"], "mode is 'foo', allowed are ar, diffusion, self_speculation"),
-    (["--mode", "diffusion", "--block-size", "0"], "block_size is 0, allowed is at least 1"),
-    (["--draft-length", "-3"], "draft_length is -3, allowed is at least 1"),
+    (["--mode", "diffusion", "--block-size", "0"], "block_size is 0, allowed is 1 to 1024"),
+    (["--draft-length", "-3"], "draft_length is -3, allowed is 1 to 1024"),
     (["--mode", "diffusion", "--confidence-threshold", "nan"], "confidence_threshold is nan"),
     (["--mode", "diffusion", "--confidence-threshold", "high"], "confidence_threshold is 'high'"),
     (["--mode", "diffusion", "--anchor", "left"], "anchor is 'left', allowed are fused, canvas, none"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.decoding.references import Answer, Eyes
-from tests.fakes import drain, lively_model
+from tests.fakes import drain, lively_model, written
 from trimode.decoding import build, default_mode
 from trimode.engine.engine import Engine
 from trimode.engine.request import Request
@@ -204,15 +204,14 @@ def test_the_cache_holds_whole_blocks_that_equal_a_fresh_commit(kind: str) -> No
         assert n % SIZE == 0
         if request.finish is not None:
             break  # whoever has ended holds no cache
-        looks.append((request.cache.k_LGSK[:, :, :n].clone(), request.cache.v_LGSK[:, :, :n].clone()))
+        looks.append(written(request.cache, n))
     n = len(request.tokens) // SIZE * SIZE
     fresh = network.new_cache(n)
     span = Span(commit=tuple(request.tokens[:n]), block=SIZE, kind="prefill")
     run(network, [Job(span=span, cache=fresh, sampling=Sampling())])
     assert looks[-1][0].shape[2] >= n - SIZE > len(PROMPTS[-1])
     for k, v in looks:
-        torch.testing.assert_close(k, fresh.k_LGSK[:, :, : k.shape[2]], atol=2e-5, rtol=1e-4)
-        torch.testing.assert_close(v, fresh.v_LGSK[:, :, : v.shape[2]], atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close((k, v), written(fresh, k.shape[2]), atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)

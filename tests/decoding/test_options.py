@@ -46,11 +46,11 @@ def test_every_option_has_a_help_text(mode: str) -> None:
 @pytest.mark.parametrize(
     ("mode", "chosen", "allowed"),
     [
-        ("diffusion", dict(block_size=0), "at least 1"),
-        ("diffusion", dict(block_size=-3), "at least 1"),
-        ("diffusion", dict(block_size=True), "at least 1"),
-        ("diffusion", dict(block_size="8"), "at least 1"),
-        ("diffusion", dict(block_size=2.5), "at least 1"),
+        ("diffusion", dict(block_size=0), "1 to 1024"),
+        ("diffusion", dict(block_size=-3), "1 to 1024"),
+        ("diffusion", dict(block_size=True), "1 to 1024"),
+        ("diffusion", dict(block_size="8"), "1 to 1024"),
+        ("diffusion", dict(block_size=2.5), "1 to 1024"),
         ("diffusion", dict(confidence_threshold=-0.1), "at least 0"),
         ("diffusion", dict(confidence_threshold=float("nan")), "at least 0"),
         ("diffusion", dict(max_denoising_steps=0), "at least 1"),
@@ -63,12 +63,12 @@ def test_every_option_has_a_help_text(mode: str) -> None:
         ("diffusion", dict(remask="all"), "none, low_confidence"),
         ("diffusion", dict(remask_below=1.1), "0.0 to 1.0"),
         ("diffusion", dict(ar_weight=-0.1), "0.0 to 1.0"),
-        ("self_speculation", dict(block_size=0), "at least 1"),
-        ("self_speculation", dict(draft_length=0), "at least 1"),
-        ("self_speculation", dict(draft_length=3.5), "at least 1"),
-        ("self_speculation", dict(fallback_below=-1), "at least 0"),
-        ("self_speculation", dict(fallback_below=float("nan")), "at least 0"),
-        ("self_speculation", dict(fallback_below="3"), "at least 0"),
+        ("self_speculation", dict(block_size=0), "1 to 1024"),
+        ("self_speculation", dict(draft_length=0), "1 to 1024"),
+        ("self_speculation", dict(draft_length=3.5), "1 to 1024"),
+        ("self_speculation", dict(fallback_below=-1), "0.0 to 1024.0"),
+        ("self_speculation", dict(fallback_below=float("nan")), "0.0 to 1024.0"),
+        ("self_speculation", dict(fallback_below="3"), "0.0 to 1024.0"),
         ("self_speculation", dict(placement="cubic"), "linear, chained, pruned, quadratic"),
         ("self_speculation", dict(max_canvases=0), "at least 1"),
         ("self_speculation", dict(max_canvases=None), "at least 1"),
@@ -111,7 +111,7 @@ def test_only_a_linear_draft_may_hold_its_anchor(placement: str) -> None:
     if placement == "linear":
         assert build("self_speculation", CONFIG, **options).anchor == "canvas"
     else:
-        with pytest.raises(InvalidInput, match=f"anchor 'canvas'.*linear.*{placement}"):
+        with pytest.raises(InvalidInput, match=f"anchor is 'canvas'.*linear.*{placement}"):
             build("self_speculation", CONFIG, **options)
 
 

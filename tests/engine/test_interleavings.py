@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fakes import VARIANTS, Watched, alone, decoder, lively_model
+from tests.fakes import VARIANTS, Watched, alone, decoder, lively_model, written
 from trimode.engine.engine import Engine
 from trimode.engine.request import Request
 from trimode.engine.runner import Job, run
@@ -103,7 +103,7 @@ class World:
             self.submit(order)
             return
         kept = [each for each in self.going if order.kind != "vary" or set(each.variants) <= set(LOSSLESS)]
-        running = [each for each in kept if each.request in self.engine._running]
+        running = [each for each in kept if each.request in self.engine.queue.running]
         pool = running if running and order.which % 2 else kept  # nothing happens much to those who wait
         if pool:
             self.happen(order, pool[order.which // 2 % len(pool)])
@@ -140,15 +140,14 @@ class World:
         n = request.cache.length
         fresh = MODEL.new_cache(len(request.tokens))
         run(MODEL, [Job(span=Span(commit=tuple(request.tokens), kind="prefill"), cache=fresh, sampling=Sampling())])
-        for ours, theirs in ((request.cache.k_LGSK, fresh.k_LGSK), (request.cache.v_LGSK, fresh.v_LGSK)):
-            torch.testing.assert_close(ours[:, :, :n], theirs[:, :, :n], atol=DIGITS, rtol=1e-4)
+        torch.testing.assert_close(written(request.cache, n), written(fresh, n), atol=DIGITS, rtol=1e-4)
 
     def positions_are_conserved(self) -> None:
         """Who runs has cached its text up to the last token or block; who waits or has ended holds no memory."""
         for each in self.all:
             request, cache = each.request, each.request.cache
-            is_running = request in self.engine._running
-            assert is_running + (request in self.engine._waiting) == (request.finish is None)
+            is_running = request in self.engine.queue.running
+            assert is_running + (request in self.engine.queue.waiting) == (request.finish is None)
             if not is_running:
                 assert (cache.length, cache.capacity) == (0, 0)
             uncached = len(request.tokens) - cache.length
@@ -157,8 +156,8 @@ class World:
                 assert 0 <= uncached <= request.decoder.block_size + 1 if is_block else uncached == 1
 
     def memory_is_kept_within_its_limit(self) -> None:
-        if self.engine.max_cached is not None and len(self.engine._running) > 1:
-            assert sum(request.cache.length for request in self.engine._running) <= self.engine.max_cached
+        if self.engine.max_cached is not None and len(self.engine.queue.running) > 1:
+            assert sum(request.cache.length for request in self.engine.queue.running) <= self.engine.max_cached
 
     def counts_sum_up_and_nothing_follows_an_end(self) -> None:
         for each in self.all:

@@ -182,7 +182,7 @@ def test_numbers_that_are_none_neither_hang_nor_reach_other_requests() -> None:
     model = native("head 16, pairs")
     other, expected = (model.new_cache(1) for _ in range(2))
     broken = model.new_cache(64)
-    broken.k[:] = broken.v[:] = float("nan")
+    broken.pool.k[:] = broken.pool.v[:] = float("nan")
     broken.keep(30)
     rows = forward(model, [commits([5, 6]), commits([7, 8])], [broken, other])
     assert torch.equal(rows[1], forward(model, [commits([7, 8])], [expected])[0])
@@ -197,7 +197,7 @@ def test_a_row_that_points_outside_is_refused_before_anything_is_written(token: 
     visibility = serving([commits([5])], [past])
     with pytest.raises(ValueError, match="row 0"):
         model(torch.tensor([token]), torch.tensor([position]), visibility, [cache])
-    assert not cache.k.any() and not cache.v.any()
+    assert not cache.pool.k.any() and not cache.pool.v.any()
 
 
 @every_shape

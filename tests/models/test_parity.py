@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.models.checkpoints import store
 from tests.models.ministral import config_fields, reference, renamed, rope, write
-from trimode.cache import KVCache
+from trimode.cache import Cache, KVPool
 from trimode.models.checkpoint import load_model, save_model
 from trimode.models.layers import inverse_frequencies
 from trimode.models.transformer import Transformer
@@ -53,7 +53,7 @@ def tokens_of(n: int, seed: int = 0) -> tuple[int, ...]:
     return tuple(torch.randint(4, 61, (n,), generator=torch.Generator().manual_seed(seed)).tolist())
 
 
-def ours(model: Transformer, cache: KVCache, span: Span) -> Tensor:
+def ours(model: Transformer, cache: Cache[KVPool], span: Span) -> Tensor:
     """Logits of every row of a span, whose commits are kept."""
     rows = layout(span)
     positions = torch.tensor([cache.length + offset for offset in rows.offsets])

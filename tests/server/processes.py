@@ -44,8 +44,11 @@ class Server:
         return answer.status, json.loads(text) if is_json else text, answer.headers
 
     def number(self, name: str) -> float:
-        """A line of /metrics."""
-        found = re.search(rf"^{re.escape(name)} (.*)$", self.ask("GET", "/metrics")[1], re.MULTILINE)
+        """A line of /metrics, its labels but the model's as they stand there."""
+        base, _, labels = name.partition("{")
+        model = 'model_name="trimode"' + ("," + labels if labels else "}")
+        text = self.ask("GET", "/metrics")[1]
+        found = re.search(rf"^{re.escape(base + '{' + model)} (.*)$", text, re.MULTILINE)
         assert found
         return float(found[1])
 

@@ -8,7 +8,8 @@ import pytest
 from trimode.decoding import MODES, options
 from trimode.numerics.parameters import MASK64
 from trimode.server.body import ChatBody, CompletionBody
-from trimode.server.reading import NEUTRAL, WITHOUT_EFFECT, Ask, parse, read, turns
+from trimode.server.checking import NEUTRAL, WITHOUT_EFFECT, parse
+from trimode.server.reading import Ask, read, turns
 from trimode.server.refusals import Refused
 
 TURN = {"role": "user", "content": "hello"}

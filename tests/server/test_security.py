@@ -74,7 +74,7 @@ def asked(settings: Settings, headers: dict[str, str], body: list[dict[str, Any]
         sent.append(message)
 
     pairs = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    scope = {"type": "http", "path": "/v1/models", "headers": pairs}
+    scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": pairs}
     asyncio.run(Guard(application, settings)(scope, receive, send))
     return sent[0]["status"], bool(reached)
 
@@ -85,7 +85,7 @@ LOCAL = {"host": "localhost:1"}
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        (LOCAL, 200), ({"host": "127.0.0.1:9"}, 200), ({"host": "[::1]:9"}, 200), ({"host": "LOCALHOST"}, 403),
+        (LOCAL, 200), ({"host": "127.0.0.1:9"}, 200), ({"host": "[::1]:9"}, 200), ({"host": "LOCALHOST"}, 200),
         ({"host": "localhost.evil.example"}, 403), ({"host": ""}, 403), ({}, 403), ({"host": "127.0.0.1.nip.io"}, 403),
         (LOCAL | {"origin": "http://localhost:1"}, 200), (LOCAL | {"origin": "http://localhost:2"}, 403),
         (LOCAL | {"origin": "null"}, 403), (LOCAL | {"origin": "http://evil.example"}, 403),
@@ -178,3 +178,33 @@ def test_headers_without_end_are_cut_off(server: Server) -> None:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000)
         assert connection.recv(100).startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
     assert server.ask("GET", "/health")[0] == 200
+
+
+def test_who_does_not_take_what_it_is_sent_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "SEND_SECONDS", 0.1)
+    closed = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        finally:
+            closed.append(True)
+
+    async def stuck(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(60)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    scope = {"type": "http", "method": "GET", "path": "/x", "headers": [(b"host", b"localhost")]}
+    asyncio.run(asyncio.wait_for(Guard(application, Settings())(scope, receive, stuck), 30))
+    assert closed
+
+
+def test_no_page_of_another_origin_is_allowed_anything(server: Server) -> None:
+    asked = {"origin": "http://evil.example", "access-control-request-method": "POST"}
+    for method, path in (("OPTIONS", "/v1/completions"), ("GET", "/props")):
+        status, _, headers = server.ask(method, path, headers=asked)
+        assert status == 403 and not [name for name in headers if name.lower().startswith("access-control")]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.fakes import MASK, tiny_config, tiny_model
 from tests.texts import CLEAN, causal_logits, first_rows, pack_in, some_samples
-from trimode.cache import KVCache
+from trimode.cache import Cache, KVPool
 from trimode.config import Rope
 from trimode.engine.runner import Job, run
 from trimode.models.checkpoint import empty
@@ -78,7 +78,7 @@ def trained_logits(model: Transformer, samples: Sequence[Sample], attention: Att
     return [logits[start : start + sample.span.n_rows] for start, sample in zip(starts, samples, strict=True)]
 
 
-def cached(model: Transformer | Listener, tokens: Sequence[int]) -> KVCache:
+def cached(model: Transformer | Listener, tokens: Sequence[int]) -> Cache[KVPool]:
     """The causal cache of a text, written by the engine's runner."""
     cache = model.new_cache(len(tokens))
     if tokens:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trimode.decoding import MODES, options
+from trimode.decoding import MODES, every_option, options
 from trimode.decoding.aliases import canonical_mode
 from trimode.errors import InvalidInput
 from trimode.numerics.parameters import PARAMETERS
@@ -50,14 +50,6 @@ Drafter = Annotated[str | None, typer.Option(help="Folder of an adapter for the 
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")]
 
 
-def mode_options() -> dict[str, Any]:
-    """The parameters of all modes by name, each as the field of the first mode that has it."""
-    found: dict[str, Any] = {}
-    for mode in MODES:
-        found = options(mode) | found
-    return found
-
-
 def with_options(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb with a flag for each parameter of any mode and of `Sampling`, in place of its own `**chosen`.
 
@@ -79,7 +71,7 @@ def with_options(verb: Callable[..., None]) -> Callable[..., None]:
 
 def mode_flags(more_names: Mapping[str, Sequence[str]] = MappingProxyType({})) -> dict[str, Any]:
     """A flag for each parameter of any mode; `more_names` are further spellings."""
-    return {name: _mode_flag(name, item, more_names.get(name, ())) for name, item in mode_options().items()}
+    return {name: _mode_flag(name, item, more_names.get(name, ())) for name, item in every_option().items()}
 
 
 def _mode_flag(name: str, item: Any, more_names: Sequence[str]) -> Any:
@@ -112,7 +104,7 @@ def chosen(mode: str | None, **flags: Any) -> dict[str, Any]:
 
 def with_numbers(picked: Mapping[str, Any]) -> dict[str, Any]:
     """The same, with numbers (or None, for `none`) where flags hold texts for them."""
-    known = mode_options()
+    known = every_option()
     are_numbers = {name for name, item in known.items() if item.metadata["choices"] is None}
     return {
         name: _number_or_none(name, value) if name in are_numbers and isinstance(value, str) else value

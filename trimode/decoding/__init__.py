@@ -1,7 +1,8 @@
 """The modes, one file each, and the one table of them. A decoder is a value: `build("ar", config)`."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 from trimode.config import ModelConfig
@@ -13,6 +14,17 @@ from trimode.decoding.diffusion import Diffusion
 from trimode.decoding.prompt_lookup import PromptLookup
 from trimode.decoding.self_speculation import SelfSpeculation
 from trimode.errors import InvalidInput
+from trimode.options import widened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A decoder's field, of any that have one by its name."""
+
+    type: Any
+    default: Any
+    metadata: Mapping[str, Any]
+
 
 MODES: Mapping[str, type[Any]] = {
     "ar": Autoregressive,
@@ -22,12 +34,25 @@ MODES: Mapping[str, type[Any]] = {
 }
 DEFAULT_MODE = "self_speculation"
 
-__all__ = ["DEFAULT_MODE", "MODES", "Decoder", "Step", "build", "default_mode", "options"]
+__all__ = ["DEFAULT_MODE", "MODES", "Decoder", "Step", "build", "default_mode", "every_option", "options"]
 
 
 def options(mode: str, config: ModelConfig | None = None) -> dict[str, Any]:
     """The parameters of a mode by name: the dataclass fields that carry a help text."""
     return {item.name: item for item in fields(_kind(mode, config)) if "help" in item.metadata}
+
+
+@cache
+def every_option() -> Mapping[str, Parameter]:
+    """The parameters of all modes and kinds of checkpoints by name, each with all that any of them allows."""
+    found: dict[str, Parameter] = {}
+    for kind in (*MODES.values(), BlockDiffusion):
+        for item in (item for item in fields(kind) if "help" in item.metadata):
+            before = found.get(item.name)
+            metadata = item.metadata if before is None else widened(before.metadata, item.metadata)
+            found[item.name] = before or Parameter(type=item.type, default=item.default, metadata=item.metadata)
+            found[item.name] = replace(found[item.name], metadata=metadata)
+    return found
 
 
 def default_mode(config: ModelConfig) -> str:

@@ -42,7 +42,7 @@ class Diffusion:
     mask_token_id: int
     eos_token_ids: tuple[int, ...]
     canvas_logits: str = "own"
-    block_size: int = option(32, "slots of a canvas (default: the checkpoint's)", low=1)
+    block_size: int = option(32, "slots of a canvas (default: the checkpoint's)", low=1, high=1024)
     anchor: str = option("fused", "where slot 0 of a block comes from", choices=("fused", "canvas", "none"))
     rule: str = option("threshold", "how a look chooses the slots it fills", choices=tuple(RULES), live=True)
     confidence_threshold: float | None = option(

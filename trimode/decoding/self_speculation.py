@@ -53,9 +53,9 @@ class SelfSpeculation:
     canvas_logits: str = "own"
     cost: CostModel = FLAT
     placement: str = option("pruned", "where drafting canvases stand", choices=PLACEMENTS)
-    block_size: int = option(32, "longest draft unless draft_length says otherwise", low=1)
+    block_size: int = option(32, "longest draft unless draft_length says otherwise", low=1, high=1024)
     draft_length: int | None = option(
-        None, "tokens of a draft, anchor included (default: by recent acceptance, at most block_size)", low=1
+        None, "tokens of a draft, anchor included (default: by recent acceptance, at most block_size)", low=1, high=1024
     )
     max_canvases: int = option(2, "canvases beside the guesses in placement pruned", low=1)
     draft_threshold: float = option(0.0, "look again at guesses less probable than this; 0: one look", low=0.0)
@@ -70,13 +70,13 @@ class SelfSpeculation:
     )
     lookup_length: int = option(8, "guesses looked up in the text where no canvas has made any; 0: off", low=0)
     fallback_below: float | None = option(
-        None, "tokens per round under which plain steps take over; 0: never (default: by cost)", low=0.0
+        None, "tokens per round under which plain steps take over; 0: never (default: by cost)", low=0.0, high=1024.0
     )
 
     def __post_init__(self) -> None:
         check_options(self)
         if self.anchor == "canvas" and self.placement != "linear":
-            raise InvalidInput(f"anchor 'canvas' is for placement linear only, placement is {self.placement!r}")
+            raise InvalidInput(f"anchor is 'canvas', allowed with placement linear alone, not {self.placement!r}")
 
     def start(self, tokens: Sequence[int], end: int) -> SpeculationState:
         return SpeculationState(length=len(tokens), end=end)

@@ -19,6 +19,7 @@ class Completion:
     mode: str
     placement: str | None
     prompt_tokens: int
+    cached_tokens: int  # of the prompt, whose keys and values were known
     completion_tokens: int
     forwards: dict[str, int]  # by kind, and their `total`
     tokens_per_forward: float
@@ -47,6 +48,7 @@ def completion(request: Request) -> Completion:
         mode=request.decoder.mode,
         placement=getattr(request.decoder, "placement", None),
         prompt_tokens=request.n_prompt,
+        cached_tokens=request.n_cached or 0,
         completion_tokens=len(answer),
         forwards={kind: counts.forwards[kind] for kind in KINDS if counts.forwards[kind]} | {"total": total},
         tokens_per_forward=len(answer) / total if total else 0.0,

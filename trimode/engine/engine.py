@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import count
@@ -12,16 +11,17 @@ from trimode.decoding import Decoder
 from trimode.engine.checks import check_adapter, check_going, check_limits, check_logprobs, check_prompt
 from trimode.engine.detokenizer import Detokenizer
 from trimode.engine.events import Event
+from trimode.engine.memory import Memory
 from trimode.engine.request import Request
 from trimode.engine.runner import Job, run
-from trimode.engine.scheduler import admit
+from trimode.engine.scheduler import Scheduler
 from trimode.engine.turn import advance, job_of
 from trimode.engine.witness import Witness
 from trimode.errors import InvalidInput
 from trimode.models.adapters import Adapter
 from trimode.models.transformer import Model
 from trimode.numerics.sampling import Sampling
-from trimode.spans import Picks, Span
+from trimode.spans import FinishReason, Picks, Span
 from trimode.tokenizer import Tokenizer
 
 log = logging.getLogger("trimode.engine")
@@ -32,10 +32,12 @@ class Engine:
 
     def __init__(
         self, model: Model, tokenizer: Tokenizer | None = None, *, max_rows: int = 2048, max_running: int = 64,
-        max_cached: int | None = None, drafter: Adapter | None = None, isolates: bool = False,
+        max_cached: int | None = None, reuses: bool = False, drafter: Adapter | None = None, isolates: bool = False,
     ) -> None:  # fmt: skip
         """At most `max_rows` rows in a forward, `max_running` requests at a time, and, if given, `max_cached` positions
-        in all caches together: where they run out, the youngest are preempted. The oldest runs in any case.
+        in all caches together: who needs more waits, and where they run out, the youngest are preempted. The oldest
+        runs in any case. `reuses`: keep, within `max_cached`, what was computed for final tokens, for texts that begin
+        with the same.
         `drafter` holds for the drafts of every request: it changes how many of them hold, and no answer.
         `isolates`: after a forward that fails each request runs alone, and one that fails then ends with `error`; else
         `step` raises."""
@@ -45,22 +47,21 @@ class Engine:
             raise InvalidInput(f"max_cached is {max_cached}, allowed is at least 1, or None for no limit")
         check_adapter(model, drafter, draft=True)
         self.model, self.tokenizer, self.drafter = model, tokenizer, drafter
-        self.max_rows, self.max_running, self.max_cached = max_rows, max_running, max_cached
-        self.isolates = isolates
+        self.max_cached, self.isolates = max_cached, isolates
+        self.memory = Memory(model, max_cached, reuses)
+        self.queue = Scheduler(self.memory, max_rows, max_running, isolates)
         self._ids = count()
-        self._running: deque[Request] = deque()
-        self._waiting: deque[Request] = deque()
 
     def submit(
         self, prompt: Sequence[int], decoder: Decoder[Any], *, max_tokens: int = 256,
         sampling: Sampling | None = None, stop: Sequence[str] = (), watch: bool = False,
         adapter: Adapter | None = None, ends: tuple[int, ...] | None = None, logprobs: int | None = None,
-        prompt_logprobs: int | None = None,
+        prompt_logprobs: int | None = None, cache_salt: str = "",
     ) -> Request:  # fmt: skip
         """Queue a prompt; the returned request fills up as `step` is called. `watch` adds open canvases to its events.
         `ends`: the tokens that end the text (default: the checkpoint's), those that the decoder was built with.
         `logprobs`: keep the log-probability of each token, and so many of the likeliest there; `prompt_logprobs`: the
-        same of the prompt.
+        same of the prompt. `cache_salt`: only texts of the same one share what is computed for their beginnings.
 
         Raises InvalidInput for an empty prompt, ids outside the vocabulary, a prompt that leaves no room, or an adapter
         where the model's forward has none.
@@ -82,46 +83,40 @@ class Engine:
         request = Request(
             id=next(self._ids), tokens=list(prompt), n_prompt=len(prompt), end=end, decoder=decoder,
             state=decoder.start(prompt, end), sampling=sampling,
-            ends=ends, usual_ends=config.eos_token_ids, cache=self.model.new_cache(0), text=text, is_watched=watch,
-            witness=witness, commit_block=config.commit_block, adapter=adapter,
+            ends=ends, usual_ends=config.eos_token_ids, cache=self.memory.new_cache(), text=text, is_watched=watch,
+            witness=witness, salt=cache_salt, commit_block=config.commit_block, adapter=adapter,
         )  # fmt: skip
-        self._waiting.append(request)
+        self.queue.add(request)
         return request
 
     @property
     def is_idle(self) -> bool:
-        return not self._running and not self._waiting
+        return not self.queue.running and not self.queue.waiting
 
     @property
     def n_running(self) -> int:
-        return len(self._running)
+        return len(self.queue.running)
 
     @property
     def n_waiting(self) -> int:
-        return len(self._waiting)
+        return len(self.queue.waiting)
 
     def step(self) -> list[Event]:
         """One forward for as many requests as fit. Does nothing when idle."""
-        plans = self._plans()
-        if not plans:
-            return []
-        queue = list(self._running)
-        admitted = admit([plan.n_rows for plan in plans], self.max_rows)
-        jobs = [job_of(queue[i], plans[i]) for i in admitted]
-        turns = zip(admitted, self._picks(jobs), jobs, strict=True)
-        events = [self._settle(queue[i], plans[i], picks, job) for i, picks, job in turns]
-        ran = {queue[i].id for i in admitted}
-        order = [r for r in queue if r.id not in ran] + [queue[i] for i in admitted]
-        self._running = deque(r for r in order if r.finish is None)
+        turns, failed = self.queue.turns()
+        events: list[Event | None] = [self.abort(request, "error") for request in failed]
+        if turns:
+            jobs = [job_of(request, span) for request, span in turns]
+            found = zip(turns, self._picks(jobs), jobs, strict=True)
+            events += [self._settle(request, span, picks, job) for (request, span), picks, job in found]
+            self.queue.turned(turns)
         return [event for event in events if event is not None]
 
-    def abort(self, request: Request) -> Event:
+    def abort(self, request: Request, finish: FinishReason = "cancelled") -> Event:
         """End a request now, keeping what it has; later forwards no longer contain it."""
-        for queue in (self._running, self._waiting):
-            if request in queue:
-                queue.remove(request)
+        self.queue.remove(request)
         if request.finish is None:
-            request.finish = "cancelled"
+            request.finish = finish
             self._close(request)
         text = request.text.piece(is_last=True) if request.text else ""
         return Event(request=request.id, kind=None, tokens=(), text=text, finish=request.finish)
@@ -150,7 +145,7 @@ class Engine:
         request.decoder, request.state = decoder, decoder.start(request.tokens, request.end)
         request.n_recomputed = 0
         n_readable = len(request.tokens) - 1  # a start reads after the last token
-        request.cache.keep(min(request.cache.length, n_readable - n_readable % request.commit_block))
+        self.memory.cut(request, n_readable - n_readable % request.commit_block)
 
     def preempt(self, request: Request) -> None:
         """Take a request's cache and put it at the end of the waiting queue. Its tokens stay the same.
@@ -161,24 +156,8 @@ class Engine:
         Raises InvalidInput for a request that has ended.
         """
         check_going(request, "preempted")
-        if request in self._running:
-            self._running.remove(request)
-            self._waiting.append(request)
-            request.n_recomputed = max(request.n_recomputed, request.cache.length)
-            request.cache = self.model.new_cache(0)
-
-    def _plans(self) -> list[Span]:
-        """Spans of all running requests, in order, the waiting ones let in first while there is room."""
-        while self._waiting and len(self._running) < self.max_running:
-            self._running.append(self._waiting.popleft())
-        plans = {request.id: request.plan(self.max_rows) for request in self._running}
-        while self.max_cached is not None and len(self._running) > 1:
-            if sum(r.cache.length + plans[r.id].n_rows for r in self._running) <= self.max_cached:
-                break
-            self.preempt(max(self._running, key=lambda r: r.id))
-        for request in self._running:
-            request.cache.reserve(min(request.end, 1024))  # at first; a longer text doubles it
-        return [plans[request.id] for request in self._running]
+        if request in self.queue.running:
+            self.queue.preempt(request)
 
     def _picks(self, jobs: list[Job]) -> Sequence[Picks | None]:
         """What one forward of all jobs found; where that fails, what a forward of each did, None where it fails too."""
@@ -212,10 +191,12 @@ class Engine:
             request.finish = "error"
         if request.finish is not None:
             self._close(request)
+        else:
+            self.memory.settle(request)
         if request.finish == "error":
             return Event(request=request.id, kind=span.kind, tokens=(), text="", finish="error")
         return event
 
     def _close(self, request: Request) -> None:
         request.seconds = time.perf_counter() - request.started_at
-        request.cache = self.model.new_cache(0)  # nobody reads it any more
+        self.memory.release(request)  # nobody reads its cache any more

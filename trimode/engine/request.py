@@ -2,10 +2,11 @@
 
 import time
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trimode.cache import Cache
+from trimode.cache import Cache, Pool
 from trimode.decoding import Decoder
 from trimode.engine.detokenizer import Detokenizer
 from trimode.engine.witness import Witness
@@ -57,12 +58,15 @@ class Request:
     sampling: Sampling
     ends: tuple[int, ...]  # tokens that end the text
     usual_ends: tuple[int, ...]  # the checkpoint's own
-    cache: Cache
+    cache: Cache[Pool]
     text: Detokenizer | None
     commit_block: int = 1  # tokens are committed in whole blocks of so many
     is_watched: bool = False
     witness: Witness | None = None  # of a request that is watched, or asks how probable tokens are
     adapter: Adapter | None = None  # for all rows of its forwards
+    salt: str = ""  # texts of another salt share no page with this one
+    nodes: list[Hashable] = field(default_factory=list)  # behind each of its pages that is known
+    n_cached: int | None = None  # tokens of the prompt that were there when it first ran
     n_recomputed: int = 0  # positions a preemption took from the cache, to be filled before the decoder goes on
     counts: Counts = field(default_factory=Counts)
     finish: FinishReason | None = None
@@ -73,6 +77,16 @@ class Request:
     def answer(self) -> tuple[int, ...]:
         """Emitted tokens, an ending EOS included."""
         return tuple(self.tokens[self.n_prompt :])
+
+    @property
+    def root(self) -> Hashable:
+        """What the keys and values of its first page depend on beside its tokens."""
+        return self.adapter, self.salt
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether rows of the prompt are wanted, which must then be computed."""
+        return self.witness is not None and self.witness.is_reading(0)
 
     @property
     def stop_reason(self) -> str | int | None:

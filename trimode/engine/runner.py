@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trimode.cache import Cache
+from trimode.cache import Cache, Pool
 from trimode.models.adapters import Adapter, Applied
 from trimode.models.transformer import Model
 from trimode.numerics.mixing import mixed
@@ -28,7 +28,7 @@ class Job:
     """A span with the cache it continues and the way its rows choose."""
 
     span: Span
-    cache: Cache
+    cache: Cache[Pool]
     sampling: Sampling
     tokens: Sequence[int] = ()  # prompt and answer so far; looked at only where the sampling reads the text
     n_prompt: int = 0

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trimode.cache import KVCache
+from trimode.cache import Cache, KVPool
 from trimode.config import ModelConfig
 from trimode.cost import CostModel
 from trimode.errors import CheckpointError, InvalidInput
@@ -211,8 +211,8 @@ class Adapted(nn.Module):
         self.model, self.adapter, self.config = model.requires_grad_(False), adapter, model.config
 
     def forward(
-        self, tokens_T: Tensor, positions_T: Tensor, visibility: Visibility, cache: Sequence[KVCache] | None = None,
-        adapters: Sequence[Applied] = (),
+        self, tokens_T: Tensor, positions_T: Tensor, visibility: Visibility,
+        cache: Sequence[Cache[KVPool]] | None = None, adapters: Sequence[Applied] = (),
     ) -> Tensor:  # fmt: skip
         rows = torch.tensor(visibility.draft_rows, dtype=torch.long, device=tokens_T.device)
         own = Applied(adapter=self.adapter, rows=rows if self.adapter.draft else None)
@@ -234,5 +234,8 @@ class Adapted(nn.Module):
     def logits(self, hidden_SD: Tensor) -> Tensor:
         return self.model.logits(hidden_SD)
 
-    def new_cache(self, capacity: int) -> KVCache:
+    def new_pool(self, capacity: int) -> KVPool:
+        return self.model.new_pool(capacity)
+
+    def new_cache(self, capacity: int) -> Cache[KVPool]:
         return self.model.new_cache(capacity)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trimode.cache import KVCache
+from trimode.cache import Cache, KVPool
 from trimode.config import Rope
 from trimode.numerics.attention import attend
 from trimode.numerics.visibility import Stream
@@ -104,7 +104,7 @@ def attend_streams(
     k_TGK: Tensor,
     v_TGK: Tensor,
     streams: Sequence[Stream],
-    caches: Sequence[KVCache] | None,
+    caches: Sequence[Cache[KVPool]] | None,
     layer: int,
 ) -> Tensor:
     """Every stream over its own past and itself -> [T, H * K]. With caches, writes the new rows behind their length."""
@@ -116,7 +116,8 @@ def attend_streams(
         else:
             rows = slice(stream.start, stream.stop)
             q_RHK = q_THK[rows]
-            k, v = (x[None] for x in caches[index].append(layer, k_TGK[rows], v_TGK[rows]))
+            cache = caches[index]
+            k, v = (x[None] for x in cache.pool.write(cache, layer, k_TGK[rows], v_TGK[rows]))
         q = q_RHK.unflatten(0, (stream.count, stream.rows)).transpose(1, 2)
         parts.append(attend(q, k, v, stream.bias_NQK, stream.is_causal).transpose(1, 2).flatten(2).flatten(0, 1))
     return parts[0] if len(parts) == 1 else torch.cat(parts)

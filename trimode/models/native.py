@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trimode.cache import PanelCache
+from trimode.cache import Cache, PanelPool
 from trimode.cost import NATIVE_BFLOAT16, NATIVE_FLOAT32, CostModel
 from trimode.errors import InvalidInput
 from trimode.models.adapters import Applied
@@ -26,7 +26,7 @@ from trimode.models.layers import query_scale, rotations
 from trimode.models.transformer import Transformer
 from trimode.native import Unavailable, library
 from trimode.native.packing import Packed, float_rows, pack, pack_gated
-from trimode.native.structs import BF16, F32, INT8, Cache, Layer, Network, Products, Rows
+from trimode.native.structs import BF16, F32, INT8, Layer, Network, Products, Rows, Share
 from trimode.native.workspace import Tables, Workspace, aligned
 from trimode.numerics.visibility import Serving, Visibility
 from trimode.spans import Rows as Chosen
@@ -79,8 +79,8 @@ class NativeTransformer:
         self._work = Workspace(self._describe(), self._tables)
 
     def __call__(
-        self, tokens_T: Tensor, positions_T: Tensor, visibility: Visibility, cache: Sequence[PanelCache] | None = None,
-        adapters: Sequence[Applied] = (),
+        self, tokens_T: Tensor, positions_T: Tensor, visibility: Visibility,
+        cache: Sequence[Cache[PanelPool]] | None = None, adapters: Sequence[Applied] = (),
     ) -> Tensor:  # fmt: skip
         if adapters:
             raise InvalidInput("backend 'native' has no adapters; backend 'torch' has")
@@ -141,16 +141,21 @@ class NativeTransformer:
         confidence_S = found[1].view(np.float64)
         return Chosen(token_S=found[0], confidence_S=confidence_S, score_S=confidence_S)
 
-    def new_cache(self, capacity: int) -> PanelCache:
+    def new_pool(self, capacity: int) -> PanelPool:
         config = self.config
-        return PanelCache(config.n_layers, config.n_kv_heads, config.head_dim, capacity, self._library.lanes())
+        return PanelPool(config.n_layers, config.n_kv_heads, config.head_dim, capacity, self._library.lanes())
 
-    def _forward(self, columns: list[list[int]], n_own: int, cache: Sequence[PanelCache], hidden_TD: Tensor) -> None:
+    def new_cache(self, capacity: int) -> Cache[PanelPool]:
+        return Cache(self.new_pool(capacity))
+
+    def _forward(
+        self, columns: list[list[int]], n_own: int, cache: Sequence[Cache[PanelPool]], hidden_TD: Tensor
+    ) -> None:
         """Rows, given as columns of integers, drafts last -> hidden_TD."""
         work, n, threads = self._work, len(columns[0]), self.threads
         if n == 0:
             return
-        caches = (Cache * len(cache))(*(Cache(*each.address) for each in cache))
+        caches = (Share * len(cache))(*(Share(*each.pool.address(each)) for each in cache))
         table = array("q", chain.from_iterable(columns))
         base = table.buffer_info()[0]
         rows = Rows(n, n_own, *range(base, base + 7 * 8 * n, 8 * n), ctypes.addressof(caches))

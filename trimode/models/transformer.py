@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trimode.cache import Cache, KVCache
+from trimode.cache import Cache, KVPool, Pool
 from trimode.config import ModelConfig
 from trimode.cost import FLAT, TORCH_CPU, CostModel
 from trimode.models.layers import attend_streams, head_norm, inverse_frequencies, rms_norm, rotate, rotations
@@ -50,8 +50,12 @@ class Model(Protocol):
         """Scores over the vocabulary [S, V], for the rows somebody asked for."""
         ...
 
-    def new_cache(self, capacity: int) -> Cache:
-        """An empty cache for one request."""
+    def new_pool(self, capacity: int) -> Pool:
+        """Memory for so many positions of any requests."""
+        ...
+
+    def new_cache(self, capacity: int) -> Cache[Pool]:
+        """An empty cache with memory of its own."""
         ...
 
 
@@ -86,7 +90,7 @@ class Layer(nn.Module):
 
     def forward(
         self, x_TD: Tensor, cos: Tensor, sin: Tensor, streams: Sequence[Stream],
-        cache: Sequence[KVCache] | None, index: int, adapters: "Sequence[Applied]" = (),
+        cache: Sequence[Cache[KVPool]] | None, index: int, adapters: "Sequence[Applied]" = (),
     ) -> Tensor:  # fmt: skip
         if adapters:  # which come and go: never compiled
             q, k, v = _before(self, x_TD, cos, sin, adapters, index)
@@ -157,7 +161,7 @@ class Transformer(nn.Module):
         tokens_T: Tensor,
         positions_T: Tensor,
         visibility: Visibility,
-        cache: Sequence[KVCache] | None = None,
+        cache: Sequence[Cache[KVPool]] | None = None,
         adapters: "Sequence[Applied]" = (),
     ) -> Tensor:
         config = self.config
@@ -190,12 +194,15 @@ class Transformer(nn.Module):
     def logits(self, hidden_SD: Tensor) -> Tensor:
         return F.linear(hidden_SD, self.head)
 
-    def new_cache(self, capacity: int) -> KVCache:
+    def new_pool(self, capacity: int) -> KVPool:
         config = self.config
-        return KVCache(
+        return KVPool(
             config.n_layers, config.n_kv_heads, config.head_dim, capacity,
             self.embedding.dtype, self.embedding.device,
         )  # fmt: skip
+
+    def new_cache(self, capacity: int) -> Cache[KVPool]:
+        return Cache(self.new_pool(capacity))
 
 
 def _computed(x: Tensor) -> torch.dtype:

@@ -13,14 +13,17 @@ INLINE void score_panel(int n, const float *q, const float *k, int64_t K, float 
 }
 
 #define MIX 4  // vectors of a value summed at a time
-INLINE void mix_values(int n, int vectors, const float *p, int64_t stride, const float *v, int64_t K, Range first,
-                       Range second, float *to[ROWS]) {
+INLINE void mix_values(int n, int vectors, const float *p, int64_t stride, const Cache *c, const float *v, int64_t K,
+                       Range first, Range second, float *to[ROWS]) {
     vf acc[ROWS][MIX] = {};
     for (int part = 0; part < 2; part++)
-        for (int64_t slot = part ? second.from : first.from; slot < (part ? second.to : first.to); slot++)
-            for (int r = 0; r < n; r++)
-                for (int x = 0; x < vectors; x++)
-                    acc[r][x] = fused(all(p[r * stride + slot]), load(v + slot * K + x * LANES), acc[r][x]);
+        for (int64_t at = part ? second.from : first.from; at < (part ? second.to : first.to); at += LANES) {
+            const float *value = v + slot_of(c, at) * K;
+            for (int64_t slot = at; slot < at + LANES; slot++, value += K)
+                for (int r = 0; r < n; r++)
+                    for (int x = 0; x < vectors; x++)
+                        acc[r][x] = fused(all(p[r * stride + slot]), load(value + x * LANES), acc[r][x]);
+        }
     for (int r = 0; r < n; r++)
         for (int x = 0; x < vectors; x++) store(to[r] + x * LANES, acc[r][x]);
 }
@@ -58,7 +61,7 @@ static void attend(const Network *net, const Rows *rows, const Scratch *s, int64
                    int count, float *p) {
     int64_t K = net->head_dim, H = net->n_heads, G = net->n_kv_heads, group = H / G, stride = s->slots;
     const Cache *c = rows->caches + rows->cache[row];
-    const float *keys = c->k + (layer * G + g) * c->capacity * K, *values = c->v + (layer * G + g) * c->capacity * K;
+    const float *keys = c->k + (layer * G + g) * c->slots * K, *values = c->v + (layer * G + g) * c->slots * K;
     float q[K * ROWS], *to[ROWS];
     Range first = {0, 0}, second = {INT64_MAX, 0};
     for (int i = 0; i < count; i++) {
@@ -80,14 +83,16 @@ static void attend(const Network *net, const Rows *rows, const Scratch *s, int64
             to[i] = s->mixed + r * H * K + h * K;
         }
         for (int part = 0; part < 2; part++)
-            for (int64_t at = part ? second.from : first.from; at < (part ? second.to : first.to); at += LANES)
+            for (int64_t at = part ? second.from : first.from; at < (part ? second.to : first.to); at += LANES) {
+                const float *panel = keys + slot_of(c, at) * K;
                 switch (n) {
-                case 1: score_panel(1, q, keys + at * K, K, p + at, stride); break;
-                case 2: score_panel(2, q, keys + at * K, K, p + at, stride); break;
-                case 4: score_panel(4, q, keys + at * K, K, p + at, stride); break;
-                case 8: score_panel(8, q, keys + at * K, K, p + at, stride); break;
-                default: for (int i = 0; i < n; i++) score_panel(1, q + i, keys + at * K, K, p + i * stride + at, 0);
+                case 1: score_panel(1, q, panel, K, p + at, stride); break;
+                case 2: score_panel(2, q, panel, K, p + at, stride); break;
+                case 4: score_panel(4, q, panel, K, p + at, stride); break;
+                case 8: score_panel(8, q, panel, K, p + at, stride); break;
+                default: for (int i = 0; i < n; i++) score_panel(1, q + i, panel, K, p + i * stride + at, 0);
                 }
+            }
         for (int i = 0; i < n; i++) {
             int64_t r = row + i % count;
             soften(p + i * stride, rows->limit[r], rows->start[r], rows->stop[r], first, second);
@@ -97,10 +102,11 @@ static void attend(const Network *net, const Rows *rows, const Scratch *s, int64
             for (int i = 0, step; i < n; i += step) {
                 step = n - i >= 4 ? 4 : 1;
                 const float *weights = p + i * stride;
-                if (step == 4 && vectors == MIX) mix_values(4, MIX, weights, stride, values, K, first, second, to + i);
-                else if (step == 4) mix_values(4, 1, weights, stride, values, K, first, second, to + i);
-                else if (vectors == MIX) mix_values(1, MIX, weights, stride, values, K, first, second, to + i);
-                else mix_values(1, 1, weights, stride, values, K, first, second, to + i);
+                float **out = to + i;
+                if (step == 4 && vectors == MIX) mix_values(4, MIX, weights, stride, c, values, K, first, second, out);
+                else if (step == 4) mix_values(4, 1, weights, stride, c, values, K, first, second, out);
+                else if (vectors == MIX) mix_values(1, MIX, weights, stride, c, values, K, first, second, out);
+                else mix_values(1, 1, weights, stride, c, values, K, first, second, out);
             }
             for (int i = 0; i < n; i++) to[i] += vectors * LANES;
         }

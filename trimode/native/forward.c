@@ -75,9 +75,9 @@ static void place(const Network *net, const Rows *rows, const Scratch *s, int64_
         turn(qkv + head * K, net->cos + position * K / 2, net->sin + position * K / 2, K, scale);
     }
     const Cache *c = rows->caches + rows->cache[row];
-    int64_t slot = rows->slot[row];
+    int64_t slot = slot_of(c, rows->slot[row]);
     for (int64_t g = 0; g < G; g++) {
-        int64_t base = (layer * G + g) * c->capacity * K;
+        int64_t base = (layer * G + g) * c->slots * K;
         float *k = c->k + base + slot / LANES * LANES * K + slot % LANES;
         for (int64_t i = 0; i < K; i++) k[i * LANES] = qkv[(H + g) * K + i];
         memcpy(c->v + base + slot * K, qkv + (H + G + g) * K, K * sizeof(float));

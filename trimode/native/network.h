@@ -24,9 +24,16 @@ typedef struct {
 } Network;
 
 typedef struct {
-    float *k, *v;      // [layers][kv heads][capacity][head_dim], keys in panels
-    int64_t capacity;  // a multiple of 16
+    float *k, *v;          // of a pool: [layers][kv heads][slots][head_dim], keys in panels
+    int64_t slots;         // of the pool, a multiple of 16
+    int64_t capacity;      // positions of the text there is room for
+    const int64_t *pages;  // the slot at which each page begins; none: position and slot are the same
+    int64_t page;          // positions of a page, a multiple of 16
 } Cache;
+
+INLINE int64_t slot_of(const Cache *c, int64_t position) {
+    return c->pages ? c->pages[position / c->page] + position % c->page : position;
+}
 
 typedef struct {
     int64_t n, n_own;  // rows, and how many of them (the first) are no drafts

@@ -37,8 +37,13 @@ class Network(ctypes.Structure):
     ]
 
 
-class Cache(ctypes.Structure):
-    _fields_: ClassVar = [*_fields(c_void_p, "k v"), ("capacity", c_int64)]
+class Share(ctypes.Structure):
+    _fields_: ClassVar = [
+        *_fields(c_void_p, "k v"),
+        *_fields(c_int64, "slots capacity"),
+        ("pages", c_void_p),
+        ("page", c_int64),
+    ]
 
 
 class Rows(ctypes.Structure):

@@ -13,6 +13,7 @@ files read the fields.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict
@@ -122,7 +123,7 @@ def biases(given: Any) -> tuple[tuple[int, float], ...]:
         raise InvalidInput(f"logit_bias is {given!r:.60}, {BIAS_RULE}") from None
     found: dict[int, float] = {}
     for token, bias in pairs:
-        number = int(token) if isinstance(token, str) and token.isascii() and token.isdecimal() else token
+        number = int(token) if isinstance(token, str) and re.fullmatch("[0-9]{1,10}", token) else token
         is_number = isinstance(bias, int | float) and not isinstance(bias, bool) and math.isfinite(bias)
         if type(number) is not int or number < 0 or not is_number or abs(bias) > STRONGEST_BIAS:
             raise InvalidInput(f"logit_bias holds {token!r}: {bias!r}, {BIAS_RULE}")

@@ -20,7 +20,7 @@ class Kind(Protocol):
     is_one_prompt: bool  # of all choices
 
     def whole(self, text: str) -> Json: ...
-    def opening(self, echo: str) -> Json: ...
+    def opening(self, echo: str) -> Json | None: ...
     def part(self, text: str) -> Json: ...
     def logprobs(self, named: Sequence[Named | None], tokens: Sequence[int], spell: Spell, offset: int) -> Json: ...
 
@@ -51,8 +51,8 @@ class Continuation:
     def whole(self, text: str) -> Json:
         return {"text": text}
 
-    def opening(self, echo: str) -> Json:
-        return {"text": echo}
+    def opening(self, echo: str) -> Json | None:
+        return {"text": echo} if echo else None
 
     def part(self, text: str) -> Json:
         return {"text": text}
@@ -74,32 +74,39 @@ class OpenAI:
     tells: bool = False
     scores: bool = False
     include_usage: bool = False
+    usage_throughout: bool = False  # with every chunk of a stream
     id: str = ""
     created: int = field(default_factory=now)
+    texts: list[str] = field(default_factory=list)  # that stand before the answers
     lengths: list[int] = field(default_factory=list)  # characters of the choices so far
+    written: list[int] = field(default_factory=list)  # their tokens
 
     def __post_init__(self) -> None:
         self.id = fresh_id(self.kind.prefix)
-        self.lengths = [len(self._echoed(index)) for index in range(len(self.prompts))]
+        texts = {id(prompt): self.echo(prompt) if self.echo else "" for prompt in self.prompts}
+        self.texts = [texts[id(prompt)] for prompt in self.prompts]
+        self.lengths, self.written = [len(text) for text in self.texts], [0] * len(self.prompts)
 
     def whole(self, done: Sequence[Completion]) -> Json:
         above, beside = (self._scored, _nothing) if self.kind.is_one_prompt else (_nothing, self._scored)
         choices = [
-            {"index": index, **self.kind.whole(self._echoed(index) + item.text),
+            {"index": index, **self.kind.whole(self.texts[index] + item.text),
              "logprobs": self._told(index, item) if self.tells else None, **beside(item), **_ending(item)}
             for index, item in enumerate(done)
         ]  # fmt: skip
         return self._object(self.kind.object) | above(done[0]) | {"choices": choices, "usage": self._usage(done)}
 
     def start(self) -> Iterator[bytes]:
-        for index in range(len(self.prompts)):
-            yield self._chunk(index, self.kind.opening(self._echoed(index)))
+        for index, text in enumerate(self.texts):
+            if (opening := self.kind.opening(text)) is not None:
+                yield self._chunk(index, opening)
 
     def look(self, index: int, seen: Json) -> Iterator[bytes]:
         yield sse(self._object(self.kind.chunk) | {"choices": [], "denoise": {"index": index, **seen}})
 
     def piece(self, index: int, event: Event) -> Iterator[bytes]:
         named = event.named if self.tells else None
+        self.written[index] += len(event.tokens)
         if event.text or named:
             told = None
             if named is not None:
@@ -118,12 +125,16 @@ class OpenAI:
     def fail(self, error: Refused) -> Iterator[bytes]:
         yield sse(error_body(error))
 
-    def _echoed(self, index: int) -> str:
-        return self.echo(self.prompts[index]) if self.echo else ""
-
     def _chunk(self, index: int, content: Json, ending: Json | None = None) -> bytes:
         choice = {"index": index, "logprobs": None, **content, **(ending or {"finish_reason": None})}
-        return sse(self._object(self.kind.chunk) | {"choices": [choice]})
+        return sse(self._object(self.kind.chunk) | {"choices": [choice]} | self._so_far(index))
+
+    def _so_far(self, index: int) -> Json:
+        if not self.usage_throughout:
+            return {}
+        prompt, written = len(self.prompts[index]), self.written[index]
+        usage = {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+        return {"usage": usage}
 
     def _told(self, index: int, done: Completion) -> Json:
         """Log-probabilities of what the choice holds: of the prompt, too, where it is echoed."""
@@ -145,7 +156,7 @@ class OpenAI:
         prompt, written = n_prompt_tokens(done, self.n_prompts), sum(item.completion_tokens for item in done)
         return {
             "prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written,
-            "prompt_tokens_details": {"cached_tokens": 0}, **costs(done),
+            "prompt_tokens_details": {"cached_tokens": sum(item.cached_tokens for item in done)}, **costs(done),
         }  # fmt: skip
 
 
@@ -154,5 +165,8 @@ def _nothing(done: Completion) -> Json:
 
 
 def _ending(done: Completion) -> Json:
-    """The reason, and, as vLLM tells it, the stop string or token where one it was."""
+    """The reason, and, as vLLM tells it, the stop string or token where one it was. A text whose time was over is cut
+    like one that is too long."""
+    if done.finish_reason == "cancelled":
+        return {"finish_reason": "length", "stop_reason": "timeout"}
     return {"finish_reason": done.finish_reason, "stop_reason": done.stop_reason}

@@ -1,6 +1,5 @@
-"""The application: routes, the guard before them, and one way for everything that goes wrong."""
+"""The application: routes, the guard before them, and one way for everything that a client did wrong."""
 
-import logging
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request
@@ -17,8 +16,6 @@ from trimode.server.schema import describe
 from trimode.server.service import Service
 from trimode.server.writing import writing
 
-log = logging.getLogger("trimode.server")
-
 
 def build_app(service: Service) -> FastAPI:
     """The application around a service, whose worker is not started here."""
@@ -26,23 +23,22 @@ def build_app(service: Service) -> FastAPI:
     for router in (writing(service), looking(service), watching(service, Metrics(service))):
         app.include_router(router)
     app.add_middleware(Guard, settings=service.settings)
-    for kind in (TrimodeError, Exception):
-        app.add_exception_handler(kind, failed)
+    app.add_exception_handler(TrimodeError, failed)
     app.add_exception_handler(HTTPException, unknown)
     describe(app)
     return app
 
 
 async def failed(request: Request, error: Exception) -> Response:
-    """What a user did wrong, in a sentence; of our own failures the log tells more."""
+    """What a user did wrong, in a sentence."""
     told = refused(error)
-    if not isinstance(error, TrimodeError):
-        log.error("%s failed", request.url.path, exc_info=error)
-    return answered(error_body(told), told.headers, told.status)
+    return answered(error_body(told, request.url.path), told.headers, told.status)
 
 
 async def unknown(request: Request, error: Exception) -> Response:
     """A path or a method that is not there."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
+    assert isinstance(error, HTTPException)
+    status = error.status_code
     why = {404: f"there is no {request.url.path:.200}", 405: f"this path does not take {request.method:.20}"}
-    return answered(error_body(Refused(status, why.get(status, "the request cannot be read"))), None, status)
+    told = Refused(status, why.get(status, "the request cannot be read"))
+    return answered(error_body(told, request.url.path), dict(error.headers or {}), status)

@@ -3,17 +3,22 @@
 Fields that no model names are kept, and `reading` decides what becomes of them.
 """
 
-from typing import Annotated, Any, Literal, Union, get_args
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from trimode.decoding import MODES, options
+from trimode.decoding import MODES, every_option
 from trimode.engine.checks import MOST_LOGPROBS
 from trimode.numerics.parameters import MASK64, STRONGEST_BIAS
 
 SHORT = Annotated[str, Field(min_length=1, max_length=256)]
+MOST = 1 << 20  # of anything in a list; every check below ends at the first item that fails it
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-Tokens = Annotated[list[TokenId], Field(min_length=1)]
+TokenIds = Annotated[list[TokenId], Field(max_length=MOST, fail_fast=True)]
+Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=MOST, fail_fast=True)]
+Many = Field(min_length=1, max_length=4096, fail_fast=True)
+Digits = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
+Bias = Annotated[float, Field(ge=-STRONGEST_BIAS, le=STRONGEST_BIAS)]
 Likeliest = Annotated[int, Field(ge=0, le=MOST_LOGPROBS)]
 
 
@@ -25,6 +30,7 @@ class Body(BaseModel):
 
 class StreamOptions(Body):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None  # vLLM's: the usage so far with every chunk
 
 
 class TextPart(Body):
@@ -37,7 +43,7 @@ class Message(Body):
     """A turn of a conversation. Of other fields only `name` reaches the chat template."""
 
     role: Annotated[str, Field(min_length=1, max_length=64)]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], Field(max_length=4096, fail_fast=True)]
     name: Annotated[str, Field(max_length=256)] | None = None
 
 
@@ -57,8 +63,9 @@ class Common(Body):
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=4096)] | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    cache_salt: Annotated[str, Field(max_length=256)] | None = None
     stop: SHORT | Annotated[list[SHORT], Field(max_length=16)] | None = None
-    stop_token_ids: list[TokenId] | None = None
+    stop_token_ids: TokenIds | None = None
     ignore_eos: bool | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=MASK64)] | None = None
     temperature: Annotated[float, Field(ge=0)] | None = None
@@ -68,8 +75,8 @@ class Common(Body):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-STRONGEST_BIAS, le=STRONGEST_BIAS)]] | None = None
-    banned_token_ids: list[TokenId] | None = None
+    logit_bias: Annotated[dict[Digits, Bias], Field(max_length=4096)] | None = None
+    banned_token_ids: TokenIds | None = None
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     max_thinking_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     stream_mode: Literal["text", "denoise"] | None = None
@@ -78,12 +85,10 @@ class Common(Body):
 
 
 def _mode_fields() -> dict[str, Any]:
-    """Every parameter of every mode, once, by the first mode that has it."""
-    found: dict[str, Any] = {}
-    for mode in MODES:
-        for name, item in options(mode).items():
-            found.setdefault(name, (_declared(item), Field(None, description=item.metadata["help"])))
-    return found
+    """Every parameter of every mode, with all that any mode allows: whether this one does is for its decoder to say."""
+    return {
+        name: (_declared(item), Field(None, description=item.metadata["help"])) for name, item in every_option().items()
+    }
 
 
 def _declared(item: Any) -> Any:
@@ -104,7 +109,8 @@ Modes: Any = create_model("Modes", __base__=Common, **_mode_fields())
 class ChatBody(Modes):  # type: ignore[misc]
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    asks: ClassVar[str] = "messages"
+    messages: Annotated[list[Message], Many]
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     logprobs: bool | None = None
     top_logprobs: Likeliest | None = None
@@ -114,7 +120,8 @@ class ChatBody(Modes):  # type: ignore[misc]
 class ResponsesBody(Modes):  # type: ignore[misc]
     """POST /v1/responses, without what a server has to remember."""
 
-    input: str | Annotated[list[Turn], Field(min_length=1, max_length=4096)]
+    asks: ClassVar[str] = "input"
+    input: str | Annotated[list[Turn], Many]
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     n: Literal[1] | None = None
@@ -134,9 +141,10 @@ class Thinking(Body):
 class MessagesBody(Modes):  # type: ignore[misc]
     """POST /v1/messages, as Anthropic's API has it."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    asks: ClassVar[str] = "messages"
+    messages: Annotated[list[Message], Many]
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)]
-    system: str | list[TextPart] | None = None
+    system: str | Annotated[list[TextPart], Field(max_length=4096, fail_fast=True)] | None = None
     stop_sequences: Annotated[list[SHORT], Field(max_length=16)] | None = None
     thinking: Thinking | None = None
     n: Literal[1] | None = None
@@ -150,7 +158,8 @@ class MessagesBody(Modes):  # type: ignore[misc]
 class CompletionBody(Modes):  # type: ignore[misc]
     """POST /v1/completions."""
 
-    prompt: str | Tokens | Annotated[list[str], Field(min_length=1)] | Annotated[list[Tokens], Field(min_length=1)]
+    asks: ClassVar[str] = "prompt"
+    prompt: str | Tokens | Annotated[list[str], Many] | Annotated[list[Tokens], Many]
     echo: bool | None = None
     logprobs: Likeliest | Literal[False] | None = None
     prompt_logprobs: Likeliest | None = None
@@ -159,11 +168,14 @@ class CompletionBody(Modes):  # type: ignore[misc]
 class TokenizeBody(Body):
     """POST /tokenize: a text, or messages as a prompt is made of them."""
 
+    model: str | None = None
+    add_special_tokens: Literal[False] | None = None  # nothing is ever added to a plain text
     prompt: str | None = None
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)] | None = None
+    messages: Annotated[list[Message], Many] | None = None
 
 
 class DetokenizeBody(Body):
     """POST /detokenize."""
 
-    tokens: list[TokenId]
+    model: str | None = None
+    tokens: TokenIds

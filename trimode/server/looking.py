@@ -8,9 +8,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
 from trimode.server.body import DetokenizeBody, TokenizeBody
+from trimode.server.checking import parse
 from trimode.server.exchange import answered, document
 from trimode.server.metrics import Metrics
-from trimode.server.reading import parse, turns
+from trimode.server.reading import turns
 from trimode.server.refusals import Refused
 from trimode.server.schema import takes
 from trimode.server.service import Service
@@ -44,14 +45,16 @@ def looking(service: Service) -> APIRouter:
     @router.post("/tokenize", openapi_extra=takes(TokenizeBody))
     async def tokenize(request: Request) -> Response:
         """The tokens of a text, or of a conversation as its prompt."""
-        body, _ = parse(TokenizeBody, await document(request))
+        body, _ = parse(TokenizeBody, await document(request), service.settings.lenient)
+        service.check_model(body.model)
         tokens = await asyncio.to_thread(tokens_of, service, body)
         return answered({"tokens": tokens, "count": len(tokens), "max_model_len": service.context})
 
     @router.post("/detokenize", openapi_extra=takes(DetokenizeBody))
     async def detokenize(request: Request) -> Response:
         """The text of tokens."""
-        body, _ = parse(DetokenizeBody, await document(request))
+        body, _ = parse(DetokenizeBody, await document(request), service.settings.lenient)
+        service.check_model(body.model)
         known = service.llm.model.config.vocab_size
         if beyond := [token for token in body.tokens if token >= known]:
             raise Refused(400, f"tokens holds {beyond[0]}, allowed is 0 to {known - 1}", param="tokens")

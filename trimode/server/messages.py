@@ -6,13 +6,9 @@ from dataclasses import dataclass, field
 from trimode.engine.completion import Completion
 from trimode.engine.events import Event
 from trimode.server.dialect import Json, costs, fresh_id, sse
-from trimode.server.refusals import Refused
+from trimode.server.refusals import ANTHROPICS, Refused, error_body
 
-REASONS = {"stop": "end_turn", "length": "max_tokens"}  # the others have no word there and keep ours
-KINDS = {
-    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-    413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error",
-}  # fmt: skip
+REASONS = {"stop": "end_turn", "length": "max_tokens", "cancelled": "max_tokens"}  # cancelled: its time was over
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,7 +42,7 @@ class Anthropic:
         yield _named("message_stop")
 
     def fail(self, error: Refused) -> Iterator[bytes]:
-        yield sse(error_body(error), "error")
+        yield sse(error_body(error, ANTHROPICS), "error")
 
     def _message(self, content: list[Json], done: Completion | None) -> Json:
         ending = _ending(done) if done else {"stop_reason": None, "stop_sequence": None}
@@ -54,20 +50,16 @@ class Anthropic:
                 **ending, "usage": self._usage(done)}  # fmt: skip
 
     def _usage(self, done: Completion | None) -> Json:
-        found = {"input_tokens": self.n_prompt, "output_tokens": done.completion_tokens if done else 0,
-                 "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}  # fmt: skip
+        written, cached = (done.completion_tokens, done.cached_tokens) if done else (0, 0)
+        found = {"input_tokens": self.n_prompt, "output_tokens": written, "cache_read_input_tokens": cached,
+                 "cache_creation_input_tokens": 0}  # fmt: skip
         return found | (costs([done]) if done else {})
-
-
-def error_body(error: Refused) -> Json:
-    """Anthropic's shape."""
-    return {"type": "error", "error": {"type": KINDS.get(error.status, "api_error"), "message": str(error)}}
 
 
 def _ending(done: Completion) -> Json:
     if done.finish_reason == "stop" and isinstance(done.stop_reason, str):
         return {"stop_reason": "stop_sequence", "stop_sequence": done.stop_reason}
-    return {"stop_reason": REASONS.get(done.finish_reason, done.finish_reason), "stop_sequence": None}
+    return {"stop_reason": REASONS[done.finish_reason], "stop_sequence": None}
 
 
 def _named(name: str, /, **fields: object) -> bytes:

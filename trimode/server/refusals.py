@@ -22,6 +22,11 @@ KINDS = {
     405: "invalid_request_error", 408: "timeout_error", 413: "invalid_request_error", 415: "invalid_request_error",
     429: "rate_limit_error", 431: "invalid_request_error", 500: "server_error", 503: "overloaded_error",
 }  # fmt: skip
+ANTHROPICS = "/v1/messages"
+ANTHROPIC = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error",
+}  # fmt: skip
 
 
 def refused(error: Exception) -> Refused:
@@ -41,7 +46,9 @@ def param_of(sentence: str) -> str | None:
     return "prompt" if sentence.startswith(("the prompt", "prompt token")) else None
 
 
-def error_body(error: Refused) -> dict[str, Any]:
-    """OpenAI's shape."""
+def error_body(error: Refused, path: str = "") -> dict[str, Any]:
+    """OpenAI's shape, or Anthropic's where the path is theirs."""
+    if path.startswith(ANTHROPICS):
+        return {"type": "error", "error": {"type": ANTHROPIC.get(error.status, "api_error"), "message": str(error)}}
     kind = KINDS.get(error.status, "server_error")
     return {"error": {"message": str(error), "type": kind, "param": error.param, "code": error.code}}

@@ -66,8 +66,9 @@ class Responses:
     def _usage(self, done: Completion) -> Json:
         written = done.completion_tokens
         return {
-            "input_tokens": self.n_prompt, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": written,
-            "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": self.n_prompt + written, **costs([done]),
+            "input_tokens": self.n_prompt, "input_tokens_details": {"cached_tokens": done.cached_tokens},
+            "output_tokens": written, "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": self.n_prompt + written, **costs([done]),
         }  # fmt: skip
 
     def _item(self, status: str, content: list[Json]) -> Json:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import socket
 import sys
 from collections.abc import Callable
@@ -12,15 +13,29 @@ import uvicorn
 from trimode.api import load
 from trimode.errors import InvalidInput
 from trimode.server.app import build_app
+from trimode.server.connections import Connection
 from trimode.server.service import Service
 from trimode.server.settings import Settings
 
 HEADER_BYTES = 16 << 10
+FAREWELL = 2  # seconds for last words after `drain_seconds`
 IDLE_SECONDS = 65  # a connection that is kept open, a bit longer than proxies keep theirs
 
 
 class _Server(uvicorn.Server):
     """Ends as it should on any first signal, at once on a second, and is not killed by either afterwards."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Who is still waited for when the time is over is told so, before connections are cut."""
+        clock = asyncio.get_running_loop().call_later(self._service.settings.drain_seconds, self._service.close)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            clock.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.force_exit = self.should_exit
@@ -37,17 +52,17 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     llm = load(settings.model, dtype=settings.dtype, device=settings.device, backend=settings.backend)
     service = Service(llm, settings)
     config = uvicorn.Config(
-        build_app(service), host=settings.host, port=settings.port, http="h11", ws="none", loop="asyncio",
+        build_app(service), host=settings.host, port=settings.port, http=Connection, ws="none", loop="asyncio",
         log_config=None, access_log=False, server_header=False, date_header=True, lifespan="off",
         h11_max_incomplete_event_size=HEADER_BYTES, timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=max(round(settings.drain_seconds), 1),
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + FAREWELL,
     )  # fmt: skip
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     door = listening(settings)
     service.worker.start()
     say(greeting(service, settings.host, door.getsockname()[1]))
     try:
-        asyncio.run(_Server(config).serve(sockets=[door]))
+        asyncio.run(_Server(config, service).serve(sockets=[door]))
     finally:
         service.worker.stop()
 

@@ -5,6 +5,7 @@ Whatever touches the engine is a call that the thread makes between two steps, s
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -15,6 +16,7 @@ from functools import partial
 from trimode.engine.engine import Engine
 from trimode.engine.events import Event
 from trimode.engine.request import Request
+from trimode.spans import FinishReason
 
 log = logging.getLogger("trimode.server")
 Watcher = Callable[[Request, Event], None]
@@ -81,11 +83,15 @@ class Worker:
         self._thread.join(timeout=30)
 
     @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
     def stalled_for(self) -> float:
-        """Seconds since the last sign of life, while there is work; else 0. A thread that has ended is stalled."""
-        if self._thread.is_alive() and not self._calls and self.engine.is_idle:
-            return 0.0
-        return time.monotonic() - self.stepped_at
+        """Seconds since the last sign of life, while there is work; else 0. For ever, where the thread has ended."""
+        if not self.is_alive:
+            return math.inf
+        return time.monotonic() - self.stepped_at if self._calls or not self.engine.is_idle else 0.0
 
     @property
     def n_open(self) -> int:
@@ -107,12 +113,16 @@ class Worker:
                 for ticket in tickets:
                     self.engine.abort(ticket.request)
                 tickets.clear()
-                done.set_exception(error)
+                failure: Exception | None = error
+            else:
+                failure = None
             with self._wake:
                 self._tickets |= {ticket.request.id: ticket for ticket in tickets}
                 self._n_asked -= len(makes)
-            if tickets:
+            if failure is None:
                 done.set_result(tickets)
+            else:
+                done.set_exception(failure)
 
         with self._wake:
             self._n_asked += len(makes)
@@ -122,6 +132,10 @@ class Worker:
         except asyncio.CancelledError:  # the client left before its requests were made
             done.add_done_callback(_leave)
             raise
+
+    def end_all(self) -> None:
+        """End every request with an error, as nobody can wait for it any more."""
+        self._do(self._fail_all)
 
     def forget(self, ticket: Ticket) -> None:
         """End a request whose client is gone."""
@@ -134,9 +148,9 @@ class Worker:
             self._calls.append(act)
             self._wake.notify()
 
-    def _abort(self, ticket: Ticket) -> None:
+    def _abort(self, ticket: Ticket, finish: FinishReason = "cancelled") -> None:
         if ticket.request.finish is None:
-            self._tell(self.engine.abort(ticket.request))
+            self._tell(self.engine.abort(ticket.request, finish))
 
     def _run(self) -> None:
         while True:
@@ -155,11 +169,11 @@ class Worker:
             self._step()
 
     def _make(self, call: Callable[[], None]) -> None:
-        """A call from outside; one that fails must not take the thread along."""
+        """A call of others; one that fails must not take the thread along."""
         try:
             call()
         except Exception:
-            log.exception("a call to the engine failed")
+            log.exception("a call on the engine's thread failed")
 
     def _step(self) -> None:
         """One forward. The engine ends requests whose own forwards fail; where it fails itself, all that run end."""
@@ -167,15 +181,14 @@ class Worker:
             events = self.engine.step()
         except Exception:
             log.exception("the engine failed, every request ends")
-            for ticket in list(self._tickets.values()):
-                self._make(partial(self._fail, ticket))
+            self._fail_all()
             return
         for event in events:
             self._tell(event)
 
-    def _fail(self, ticket: Ticket) -> None:
-        ticket.request.finish = "error"
-        self._tell(self.engine.abort(ticket.request))
+    def _fail_all(self) -> None:
+        for ticket in list(self._tickets.values()):
+            self._make(partial(self._abort, ticket, "error"))
 
     def _tell(self, event: Event) -> None:
         ticket = self._tickets[event.request]
@@ -183,7 +196,7 @@ class Worker:
             with self._wake:
                 del self._tickets[event.request]
         for watcher in self._watchers:
-            watcher(ticket.request, event)
+            self._make(partial(watcher, ticket.request, event))
         ticket.give(event)
 
 
