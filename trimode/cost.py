@@ -12,7 +12,7 @@ class CostModel:
     answer costs, in rows (cheaper where drafts have cheaper products).
     """
 
-    widths: tuple[int, ...]
+    widths: tuple[float, ...]
     costs: tuple[float, ...]
     draft_row: float = 1.0
 
@@ -30,6 +30,13 @@ class CostModel:
         after = min(max(bisect_right(self.widths, width), 1), len(self.widths) - 1)
         (w0, w1), (c0, c1) = self.widths[after - 1 : after + 1], self.costs[after - 1 : after + 1]
         return c0 + (width - w0) * (c1 - c0) / (w1 - w0)
+
+    def shared(self, n: int) -> "CostModel":
+        """What a forward in which n requests have as many rows each costs one of them."""
+        if n == 1:
+            return self
+        widths, costs = (tuple(x / n for x in xs) for xs in (self.widths, self.costs))
+        return CostModel(widths=widths, costs=costs, draft_row=self.draft_row)
 
 
 # Shipped defaults, rounded from steps of the bundled model on two cores; FLAT is assumed, no GPU has been measured.

@@ -9,7 +9,7 @@ from trimode.numerics.parameters import SamplingOptions
 class Options(SamplingOptions, total=False):
     """What `generate`, `stream` and `chat` take besides the prompt; a parameter the mode does not have is refused."""
 
-    mode: str  # ar, diffusion, self_speculation (default, where the checkpoint can), prompt_lookup
+    mode: str  # ar, diffusion, self_speculation (default, where the checkpoint can), prompt_lookup, auto
     adapter: str | None  # the name of one that is loaded; default: none
     max_tokens: int  # default 256
     stop: str | Sequence[str]

@@ -26,6 +26,7 @@ OWN_KINDS = {
     "diffusion": {"prefill", "denoise", "commit"},
     "self_speculation": {"prefill", "decode", "draft", "verify"},
     "prompt_lookup": {"prefill", "decode", "verify"},
+    "auto": {"prefill", "decode", "draft", "verify"},
 }
 
 

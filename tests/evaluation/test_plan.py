@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import tiny_config
-from trimode.decoding import MODES
+from trimode.decoding import OWN_MODES
 from trimode.errors import InvalidInput
 from trimode.evaluation.plan import SWEEP, Plan, bound_sizes, parse_mode, specs, split_modes
 
@@ -40,7 +40,7 @@ def test_commas_part_modes_and_options() -> None:
         ("ar:draft_length=3", "draft_length is not a parameter of mode 'ar'"),
         ("diffusion:confidence_threshold=high", "confidence_threshold is 'high', allowed is a number"),
         ("self_speculation:draft_length=2.5", "draft_length is '2.5', allowed is a whole number"),
-        ("self_speculation:draft_length=0", "draft_length is 0, allowed is at least 1"),
+        ("self_speculation:draft_length=0", "draft_length is 0, allowed is 1 to 1024"),
         ("diffusion:block_size", "'block_size' is not name=value"),
         ("diffusion:block_size=1,block_size=2", "'block_size=2' is there twice"),
         ("ar:logit_bias=4", "logit_bias cannot be given with a mode"),
@@ -59,9 +59,9 @@ def test_a_bound_has_the_checkpoints_block_size_or_those_asked_for_within_the_co
 
 
 def test_without_modes_every_one_the_checkpoint_has_is_run() -> None:
-    assert [spec.name for spec in specs(Plan(), CONFIG)] == list(MODES)
+    assert [spec.name for spec in specs(Plan(), CONFIG)] == list(OWN_MODES)
     causal = [spec.name for spec in specs(Plan(), tiny_config(mask_token_id=None))]
-    assert causal == [mode for mode in MODES if mode not in ("diffusion", "self_speculation")]
+    assert causal == [mode for mode in OWN_MODES if mode not in ("diffusion", "self_speculation")]
 
 
 def test_the_sweep_is_diffusion_at_every_threshold_and_no_setting_is_run_twice() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.adapters import random_adapter
 from tests.evaluation.stand_ins import letters, random_llm
 from trimode.api import LLM
-from trimode.decoding import MODES
+from trimode.decoding import OWN_MODES
 from trimode.errors import InvalidInput
 from trimode.evaluation import results, runner
 from trimode.evaluation.likelihood import likelihood
@@ -54,8 +54,8 @@ def test_every_item_is_answered_in_all_modes_one_after_the_other(tmp_path: Path)
     evaluate(random_llm(), PLAN, tmp_path, own=[letters(2), letters(1, name="more")], tell=heard)
     asked = [(row["task"], row["key"], row["mode"]) for row in lines(tmp_path)]
     items = [("letters", "1000/0"), ("letters", "1000/1"), ("more", "1000/0")]
-    assert asked == [(*item, mode) for item in items for mode in MODES]
-    total = 3 * len(MODES)
+    assert asked == [(*item, mode) for item in items for mode in OWN_MODES]
+    total = 3 * len(OWN_MODES)
     assert heard.steps == [(i + 1, total, task) for i, (task, _, _) in enumerate(asked)]
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trimode.cli import flags
-from trimode.decoding import MODES
+from trimode.decoding import OWN_MODES
 from trimode.spans import KINDS
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def demo(
     llm = load(model, dtype=dtype)
     prompts = [prompt] if prompt else json.loads((BUNDLED / "prompts.json").read_text("utf-8"))
     chosen = flags.canonical_mode(mode) if mode else None
-    modes = list(MODES) if chosen is None else list(dict.fromkeys(("ar", chosen)))
+    modes = list(OWN_MODES) if chosen is None else list(dict.fromkeys(("ar", chosen)))
     for name in modes:  # the first call of each shape pays for its kernels
         llm.generate(prompts[0], mode=name, max_tokens=40)
     rows = {name: Row(mode=name, forwards={}) for name in modes}

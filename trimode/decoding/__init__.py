@@ -7,6 +7,7 @@ from typing import Any
 
 from trimode.config import ModelConfig
 from trimode.cost import FLAT, CostModel
+from trimode.decoding.auto import Auto
 from trimode.decoding.autoregressive import Autoregressive
 from trimode.decoding.base import Decoder, Step
 from trimode.decoding.block_diffusion import BlockDiffusion
@@ -31,10 +32,12 @@ MODES: Mapping[str, type[Any]] = {
     "diffusion": Diffusion,
     "self_speculation": SelfSpeculation,
     "prompt_lookup": PromptLookup,
+    "auto": Auto,
 }
+OWN_MODES = tuple(mode for mode in MODES if mode != "auto")  # which is a choice among others
 DEFAULT_MODE = "self_speculation"
 
-__all__ = ["DEFAULT_MODE", "MODES", "Decoder", "Step", "build", "default_mode", "every_option", "options"]
+__all__ = ["DEFAULT_MODE", "MODES", "OWN_MODES", "Decoder", "Step", "build", "default_mode", "every_option", "options"]
 
 
 def options(mode: str, config: ModelConfig | None = None) -> dict[str, Any]:
@@ -85,9 +88,9 @@ def build(
         "canvas_logits": config.canvas_logits,
         "cost": cost,
     }
-    own = ("block_size", "canvas_logits", "cost")  # the checkpoint's and the model's replace the decoder's defaults
-    has = {item.name for item in fields(kind) if item.default is MISSING or item.name in own}
-    if "mask_token_id" in has and config.mask_token_id is None:
+    needs = {item.name for item in fields(kind) if item.default is MISSING}
+    has = {item.name for item in fields(kind)}  # the checkpoint's and the model's replace the decoder's defaults
+    if "mask_token_id" in needs and config.mask_token_id is None:
         raise InvalidInput(
             f"mode {mode!r} needs a mask token; this {config.model_type} checkpoint is an ordinary causal one, "
             "which writes in modes 'ar' and 'prompt_lookup' and needs conversion (trimode convert) for any other"

@@ -66,3 +66,13 @@ def best_length(acceptance: float, cost: CostModel, longest: int) -> int:
         return (2 + held) / (cost(1, length) + cost(1 + round(held)))
 
     return max((n for n in (*LENGTHS, longest) if n <= longest), key=rate)
+
+
+@lru_cache(maxsize=4096)
+def can_pay(cost: CostModel, longest: int) -> bool:
+    """Whether drafts of which every guess holds would make a token for less than a plain step does.
+
+    At best the next draft rides with the verification of the last: n guesses and a canvas make n + 1 tokens.
+    """
+    lengths = [n for n in (2, *LENGTHS, longest) if 2 <= n <= longest]
+    return any(cost(n, n) < n * cost(1) or cost(1, n) + cost(n) < (n + 1) * cost(1) for n in lengths)

@@ -23,7 +23,7 @@ from typing import ClassVar
 from trimode.cost import FLAT, CostModel
 from trimode.decoding.base import Step, check_options, first_part, option
 from trimode.decoding.lookup import lookup
-from trimode.decoding.placement import best_length, joint_above, likeliest, worth_placing, worth_verifying
+from trimode.decoding.placement import best_length, can_pay, joint_above, likeliest, worth_placing, worth_verifying
 from trimode.decoding.rounds import Record
 from trimode.errors import InvalidInput
 from trimode.numerics.acceptance import accepted_length
@@ -156,7 +156,7 @@ class SelfSpeculation:
     def _lengths(self, state: SpeculationState, guesses: tuple[int, ...]) -> Sequence[int]:
         """Acceptance lengths to prepare the next round for, the most useful first."""
         n = len(guesses)
-        if state.record.plain or self.anchor == "canvas" or (state.draft and not guesses):
+        if state.record.plain or self.anchor == "canvas" or (state.draft and not guesses) or not self._may_pay:
             return ()
         if self.placement == "quadratic" and guesses:
             return likeliest(self._confidence(state, n), n + 1)
@@ -167,6 +167,11 @@ class SelfSpeculation:
         confidence = self._confidence(state, n)
         lengths = [n] if self.placement == "chained" else likeliest(confidence, self.max_canvases)
         return worth_placing(lengths, confidence, self.cost, self._length(state))
+
+    @property
+    def _may_pay(self) -> bool:
+        """Whether the best draft could; where plain steps do not take over by cost, all are welcome."""
+        return self.fallback_below is not None or can_pay(self.cost, self.draft_length or self.block_size)
 
     def _length(self, state: SpeculationState) -> int:
         """Slots of a canvas: the anchor's and one per guess."""

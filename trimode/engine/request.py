@@ -97,6 +97,11 @@ class Request:
             return self.text.stopped_by
         return None if self.tokens[-1] in self.usual_ends else self.tokens[-1]
 
+    def weigh(self, load: int) -> None:
+        """Tell a decoder that weighs it how many requests share a forward. Mutates."""
+        if (weighed := getattr(self.decoder, "weighed", None)) is not None:
+            self.decoder = weighed(load)
+
     def plan(self, max_rows: int) -> Span:
         """What the decoder plans, or a part of what a preemption took from under it, which reads nothing."""
         cached = self.cache.length

@@ -44,6 +44,9 @@ class Scheduler:
     def turns(self) -> tuple[list[Turn], list[Request]]:
         """Whose spans run now, with their pages, and who cannot go on, which runs no more. Mutates."""
         failed: list[Request] = []
+        load = min(len(self.running) + len(self.waiting), self.max_running)
+        for request in (*self.running, *self.waiting):
+            request.weigh(load)
         plans = {request.id: span for request in list(self.running) if (span := self._plan(request, failed))}
         self._let_in(plans, failed)
         while len(self.running) > 1 and self._lack(plans) > self.memory.pages.n_available:

@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any, get_args
 
 from trimode.config import ModelConfig
-from trimode.decoding import MODES, build, options
+from trimode.decoding import MODES, OWN_MODES, build, options
 from trimode.errors import InvalidInput
 from trimode.numerics.parameters import PARAMETERS
 from trimode.options import check_options, option
@@ -71,7 +71,7 @@ def specs(plan: Plan, config: ModelConfig) -> list[ModeSpec]:
 
     Raises InvalidInput for an unknown mode, an option it does not have, a value of another type or out of range.
     """
-    chosen = list(plan.modes) or [mode for mode in MODES if _can(mode, config)]
+    chosen = list(plan.modes) or [mode for mode in OWN_MODES if _can(mode, config)]
     if plan.threshold_sweep:
         chosen += [f"diffusion:confidence_threshold={threshold}" for threshold in SWEEP]
     found = {spec.name: spec for spec in (parse_mode(text, config) for text in chosen)}
