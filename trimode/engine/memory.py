@@ -25,7 +25,8 @@ class Memory:
         self.page_size = lcm(SLOTS, model.config.commit_block)
         self.pages = Pages(self.page_size, None if limit is None else ceil(limit / self.page_size))
         self.reuses = reuses and limit is not None
-        self._pool: Pool = model.new_pool(0)
+        n = (self.pages.limit or 0) * self.page_size  # all at once: a system backs with memory what is written to
+        self._pool: Pool = model.new_pool(n)
 
     def new_cache(self) -> Cache[Pool]:
         """Of a request that has no page yet."""
@@ -67,7 +68,8 @@ class Memory:
         missing = (max(more) + 1) * self.page_size - self._pool.capacity
         try:
             if missing > 0:
-                self._pool.grow(max(self._pool.capacity + missing, 2 * self._pool.capacity))
+                least, usual = self._pool.capacity + missing, 2 * self._pool.capacity
+                self._pool.grow(max(least, usual) if self.pages.limit is None else least)
         except Exception:
             self.pages.drop(more)
             raise

@@ -66,6 +66,7 @@ class Service:
 
     async def submit(self, ask: Ask, prompts: Sequence[list[int]], max_tokens: int | None) -> list[Ticket]:
         """Queue every prompt `n` times. All are accepted, or none."""
+        self.check_load(len(prompts) * ask.n)  # again: others may have come while the prompts were read
         makes: list[Make] = []
         for prompt in prompts:
             room = self.context - len(prompt)
@@ -171,7 +172,7 @@ class Service:
 
     def _overdue(self) -> Refused:
         limit = self.settings.request_seconds
-        return Refused(503, f"the request has not begun within {limit:g} s", headers={"Retry-After": "1"})
+        return Refused(503, f"there was no answer within {limit:g} s", headers={"Retry-After": "1"})
 
     def properties(self) -> dict[str, Any]:
         """What this server is, what it allows, and the parameters of every mode, read off the decoders."""
