@@ -138,7 +138,11 @@ class PanelPool:
 
     def __init__(self, n_layers: int, n_kv_heads: int, head_dim: int, capacity: int, lanes: int) -> None:
         self._shape, self._lanes = (n_layers, n_kv_heads, head_dim), lanes
-        self.k, self.v = self._zeros(capacity)
+        self._hold(*self._zeros(capacity))
+
+    def _hold(self, k: NDArray[np.float32], v: NDArray[np.float32]) -> None:
+        self.k, self.v = k, v
+        self._address = (k.ctypes.data, v.ctypes.data)  # to ask for it takes longer than all the rest of `address`
 
     @property
     def capacity(self) -> int:
@@ -152,7 +156,7 @@ class PanelPool:
         """Make room for `capacity` slots, keeping what is written. Mutates."""
         k, v = self._zeros(capacity)  # both, or neither
         k[:, :, : self.k.shape[2]], v[:, :, : self.capacity] = self.k, self.v
-        self.k, self.v = k, v
+        self._hold(k, v)
 
     def clean(self, pages: Sequence[int], page_size: int) -> None:
         """Slots beside those that are written are read, too, with weight 0, which leaves of a NaN a NaN. Mutates."""
@@ -172,9 +176,9 @@ class PanelPool:
     def address(self, cache: "Cache[PanelPool]") -> tuple[int, int, int, int, int | None, int]:
         """Where a cache is: keys, values, slots of the pool, positions, and where its slots do not stand in order from
         the pool's first on, the slot of each page and the size of one."""
-        k, v = self.k.ctypes.data, self.v.ctypes.data
         if cache.page_size is None:
-            return k, v, self.capacity, self.capacity, None, 1
+            return *self._address, self.capacity, self.capacity, None, 1
         if cache.spelled is None:
-            cache.spelled = np.array(cache.pages, np.int64) * cache.page_size
-        return k, v, self.capacity, cache.capacity, cache.spelled.ctypes.data, cache.page_size
+            slots = np.array(cache.pages, np.int64) * cache.page_size
+            cache.spelled = slots, slots.ctypes.data
+        return *self._address, self.capacity, cache.capacity, cache.spelled[1], cache.page_size
