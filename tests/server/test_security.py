@@ -203,6 +203,7 @@ def test_who_does_not_take_what_it_is_sent_is_left(monkeypatch: pytest.MonkeyPat
     assert closed
 
 
+@pytest.mark.medium
 def test_no_page_of_another_origin_is_allowed_anything(server: Server) -> None:
     asked = {"origin": "http://evil.example", "access-control-request-method": "POST"}
     for method, path in (("OPTIONS", "/v1/completions"), ("GET", "/props")):
