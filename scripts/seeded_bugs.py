@@ -85,10 +85,10 @@ BUGS = (
     bug("redraft from the wrong prefix", "decoding/self_speculation.py",
         "zip(span.canvases, picks.canvases, strict=True)", "zip(span.canvases, reversed(picks.canvases), strict=True)",
         REDRAFTING),
-    bug("canvas keys and values stay in the cache", "engine/engine.py",
-        "        tokens = request.take(step.tokens, span.kind)\n",
-        "        tokens = request.take(step.tokens, span.kind)\n"
-        "        request.cache.keep(max(step.keep, len(request.tokens) - 1))\n",
+    bug("canvas keys and values stay in the cache", "engine/turn.py",
+        "    tokens = request.take(step.tokens, span.kind)\n",
+        "    tokens = request.take(step.tokens, span.kind)\n"
+        "    request.cache.keep(max(step.keep, len(request.tokens) - 1))\n",
         CACHE),
     bug("a commit row sees one commit more", "spans.py", CAUSAL,
         "limits=[min(i + 2, n) for i in range(n)]", VISIBILITY),

@@ -82,7 +82,8 @@ def test_many_prompts_together_are_answered_as_one_by_one(variant: str) -> None:
     apart = [LIVELY.generate(prompt, **chosen) for prompt in prompts]
     assert [c.token_ids for c in together] == [c.token_ids for c in apart]
     assert [c.text for c in together] == [c.text for c in apart]
-    assert [c.forwards for c in together] == [c.forwards for c in apart]
+    if variant != "auto":  # whose drafts follow the load, and its text does not
+        assert [c.forwards for c in together] == [c.forwards for c in apart]
 
 
 def test_a_list_of_one_prompt_gives_a_list_and_a_prompt_of_ids_an_answer() -> None:

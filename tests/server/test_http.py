@@ -43,7 +43,7 @@ def test_http_gives_the_texts_of_python_whatever_shares_the_server(server: Serve
     answer = found[mode]
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == (mine.text, mine.finish_reason)
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (mine.prompt_tokens, mine.completion_tokens)
-    assert answer.usage.forwards == mine.forwards
+    assert mode == "auto" or answer.usage.forwards == mine.forwards  # whose drafts follow the load
     assert answer.usage.generation_mode == mode
 
 

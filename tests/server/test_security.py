@@ -6,7 +6,6 @@ import hmac
 import json
 import signal
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,12 +33,6 @@ CODE_RUNNERS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", 
 FETCHERS = {"urllib", "requests", "httpx", "httpx2", "aiohttp", "ftplib"}
 FORBIDDEN = {"eval", "exec", "compile", "__import__", "torch.load"}
 SECRET = "xylophonist"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as found:
-        yield found
 
 
 def test_nothing_that_serves_unpickles_runs_code_or_fetches() -> None:
